@@ -1,0 +1,1 @@
+//! Millpond: a blocking connection pool.
