@@ -1,0 +1,186 @@
+//! The backends: one folder each, one cargo feature each, one trait.
+//!
+//! Each folder has the same rooms: `config` (builder, URL, environment),
+//! `manager` (the r2d2 manager and [`Backend`]), `connection` (what a lease
+//! derefs to), `errors` (classification). Whoever knows one knows all.
+//!
+//! [`Backend`] is what a manager may tell a pool beyond r2d2's
+//! [`ManageConnection`]: how its errors are classified, how a connection is
+//! cleaned for its next user, how healthy the service is. A manager of this crate
+//! calls [`adopt`] when it is made, so that every pool over it, however built,
+//! knows; a manager of your own does the same:
+//!
+//! ```
+//! # use millpond::{backend::{self, Backend, Service}, ErrorKind, ManageConnection, Reset};
+//! # #[derive(Debug)] struct Down;
+//! # impl std::fmt::Display for Down { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("down") } }
+//! # impl std::error::Error for Down {}
+//! struct Echo;
+//!
+//! impl Echo {
+//!     fn new() -> Self {
+//!         backend::adopt::<Self>();
+//!         Self
+//!     }
+//! }
+//! # impl ManageConnection for Echo {
+//! #     type Connection = ();
+//! #     type Error = Down;
+//! #     fn connect(&self) -> Result<(), Down> { Ok(()) }
+//! #     fn is_valid(&self, _: &mut ()) -> Result<(), Down> { Ok(()) }
+//! #     fn has_broken(&self, _: &mut ()) -> bool { false }
+//! # }
+//! // ... its `ManageConnection` ...
+//!
+//! impl Backend for Echo {
+//!     const NAME: &'static str = "echo";
+//!     fn endpoint(&self) -> String { "echo.internal:7".into() }
+//!     fn classify(_: &Down) -> ErrorKind { ErrorKind::ConnectionLost }
+//! }
+//! # let pool = millpond::Pool::new(Echo::new()).unwrap();
+//! ```
+
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+
+use std::time::Duration;
+
+use r2d2::ManageConnection;
+
+use crate::error::ErrorKind;
+use crate::pool::{self, Reset};
+
+/// What a manager tells a pool beyond r2d2's trait. See the [module](self).
+///
+/// No method may block longer than the manager's own timeouts: `endpoint`,
+/// `classify` and `is_clean` do no I/O at all.
+pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
+    /// The backend's short name, such as `postgres`.
+    const NAME: &'static str;
+
+    /// The server's address as an operator would write it, without user or
+    /// password: `db1.internal:5432/app`.
+    fn endpoint(&self) -> String;
+
+    /// The error's kind.
+    fn classify(error: &Self::Error) -> ErrorKind;
+
+    /// Whether this connection can go to its next user as it is, under this
+    /// policy. Called on the thread that returns the lease, so it does no I/O: it
+    /// looks at what the connection noticed. `true` by default.
+    fn is_clean(&self, conn: &Self::Connection, policy: Reset) -> bool {
+        let _ = (conn, policy);
+        true
+    }
+
+    /// Cleans what the last user left behind. Called in the background for a
+    /// connection that [`is_clean`](Self::is_clean) does not vouch for; an error
+    /// discards the connection. Does nothing by default.
+    fn reset(&self, conn: &mut Self::Connection, policy: Reset) -> Result<(), Self::Error> {
+        let _ = (conn, policy);
+        Ok(())
+    }
+
+    /// Asks the server who it is and how it does. By default the liveness check
+    /// of [`ManageConnection::is_valid`], timed.
+    fn check(&self, conn: &mut Self::Connection) -> Result<Service, Self::Error> {
+        let start = std::time::Instant::now();
+        self.is_valid(conn)?;
+        Ok(Service {
+            latency: start.elapsed(),
+            ..Service::default()
+        })
+    }
+
+    /// What went over this connection so far, as far as the driver tells.
+    fn traffic(conn: &Self::Connection) -> Traffic {
+        let _ = conn;
+        Traffic::default()
+    }
+}
+
+/// Makes every pool over this manager type know its [`Backend`]. Cheap; call it
+/// where the manager is made.
+pub fn adopt<B: Backend>() {
+    pool::care::adopt::<B>(pool::care::Care {
+        backend: B::NAME,
+        endpoint: B::endpoint,
+        classify: B::classify,
+        capture: |error| std::sync::Arc::new(error),
+        is_clean: B::is_clean,
+        reset: B::reset,
+        traffic: B::traffic,
+    });
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Service {
+    /// The server's version, as it prints it.
+    pub version: Option<String>,
+    /// What part it plays.
+    pub role: Role,
+    /// Whether it takes writes, where that could be told.
+    pub writable: Option<bool>,
+    /// How far a replica is behind, where that could be told.
+    pub lag: Option<Duration>,
+    /// How long the check's round trip took.
+    pub latency: Duration,
+}
+
+impl Service {
+    /// A service of this role that answered after `latency`.
+    pub fn new(role: Role, latency: Duration) -> Self {
+        Self {
+            role,
+            latency,
+            ..Self::default()
+        }
+    }
+}
+
+/// What part a server plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// Not known, or the backend has no roles.
+    #[default]
+    Unknown,
+    /// Takes writes.
+    Primary,
+    /// A read-only copy of a primary.
+    Replica,
+    /// Routes to others: mongos, a proxy.
+    Router,
+    /// Stands alone.
+    Standalone,
+}
+
+/// What went over one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Statements, commands or requests sent.
+    pub statements: Option<u64>,
+    /// Bytes sent.
+    pub bytes_sent: Option<u64>,
+    /// Bytes received.
+    pub bytes_received: Option<u64>,
+}
+
+impl Traffic {
+    /// So many statements, and nothing known about bytes.
+    pub fn statements(count: u64) -> Self {
+        Self {
+            statements: Some(count),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One error type over the pool and all four backends.
+//!
+//! An [`Error`] says *what* went wrong ([`ErrorKind`]), *where* in the life of a
+//! request ([`Phase`]), on which pool and endpoint, what held the connections at
+//! that moment, and keeps the driver's own error as [`source`](std::error::Error::source).
+//! Its message names the setting to change. It never contains a secret: whoever
+//! builds one passes text that is already masked.
+//!
+//! It is one pointer wide and cheap to clone, because one failed connect is
+//! delivered to every waiter.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::pool::{Holder, State};
+
+/// A driver's error, kept as the cause of one of ours.
+pub type Source = Arc<dyn StdError + Send + Sync + 'static>;
+
+/// Why a connection could not be established, where the cause is below login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectFailure {
+    /// Nothing listens on that address, or the server turned the connection away.
+    Refused,
+    /// The server could not be reached, or did not finish the handshake in time.
+    Timeout,
+    /// The host name could not be resolved.
+    Dns,
+    /// The TLS handshake failed: certificate, host name, version, or no TLS at all.
+    Tls,
+}
+
+/// What went wrong, in one vocabulary for all backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No connection could be established.
+    Connect(ConnectFailure),
+    /// The server did not accept the user, password or certificate.
+    Authentication,
+    /// The user may not do this.
+    Permission,
+    /// A setting is wrong, or names something that does not exist on the server.
+    Configuration,
+    /// Every connection was in use until the deadline.
+    Exhausted,
+    /// The server, or the pool's queue, takes no more work for now.
+    Overloaded,
+    /// The server gave up this attempt in favour of another one: serialisation
+    /// failure, deadlock, write conflict.
+    Conflict,
+    /// The operation itself is wrong: syntax, unknown column, wrong type.
+    InvalidOperation,
+    /// A constraint of the data forbids it: unique, foreign key, check, not null.
+    Constraint,
+    /// What the operation names does not exist.
+    NotFound,
+    /// The server has the wrong role for it, such as a read-only replica.
+    WrongRole,
+    /// An established connection was lost.
+    ConnectionLost,
+    /// The time allowed for it was over.
+    DeadlineExceeded,
+    /// A limit of the process or the server forbids it.
+    ResourceLimit,
+    /// It was cancelled.
+    Cancelled,
+    /// The pool is closed or paused.
+    Closed,
+    /// None of the above; see [`source`](std::error::Error::source).
+    Other,
+}
+
+impl ErrorKind {
+    /// Whether the same attempt may succeed later without anybody changing a
+    /// setting. Says nothing about whether repeating it is *safe*; see
+    /// [`Error::outcome_unknown`].
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Connect(cause) => {
+                matches!(cause, ConnectFailure::Refused | ConnectFailure::Timeout)
+            }
+            Self::Exhausted
+            | Self::Overloaded
+            | Self::Conflict
+            | Self::WrongRole
+            | Self::ConnectionLost
+            | Self::DeadlineExceeded
+            | Self::ResourceLimit => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a failed attempt to *connect* can heal by itself, so that the pool
+    /// goes on trying until the caller's deadline. What cannot (a bad password,
+    /// an unknown database, a bad certificate, a bad host name) is reported to the
+    /// waiters after one attempt.
+    pub(crate) fn connect_may_heal(self) -> bool {
+        !matches!(
+            self,
+            Self::Connect(ConnectFailure::Dns | ConnectFailure::Tls)
+                | Self::Authentication
+                | Self::Permission
+                | Self::Configuration
+                | Self::InvalidOperation
+                | Self::NotFound
+        )
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect(ConnectFailure::Refused) => "connection refused",
+            Self::Connect(ConnectFailure::Timeout) => "connecting timed out",
+            Self::Connect(ConnectFailure::Dns) => "host name not found",
+            Self::Connect(ConnectFailure::Tls) => "TLS failed",
+            Self::Authentication => "authentication failed",
+            Self::Permission => "permission denied",
+            Self::Configuration => "wrong configuration",
+            Self::Exhausted => "no connection available",
+            Self::Overloaded => "overloaded",
+            Self::Conflict => "conflict with concurrent work",
+            Self::InvalidOperation => "invalid operation",
+            Self::Constraint => "constraint violated",
+            Self::NotFound => "not found",
+            Self::WrongRole => "server has the wrong role",
+            Self::ConnectionLost => "connection lost",
+            Self::DeadlineExceeded => "deadline exceeded",
+            Self::ResourceLimit => "resource limit reached",
+            Self::Cancelled => "cancelled",
+            Self::Closed => "pool closed",
+            Self::Other => "error",
+        })
+    }
+}
+
+/// Where in the life of a request it went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// While reading or checking settings.
+    Configure,
+    /// While waiting for a connection.
+    Queue,
+    /// While establishing a connection.
+    Connect,
+    /// While checking that a connection is alive.
+    Validate,
+    /// In a hook or customizer that the program installed.
+    Hook,
+    /// While running an operation.
+    Operation,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configure => "configure",
+            Self::Queue => "queue",
+            Self::Connect => "connect",
+            Self::Validate => "validate",
+            Self::Hook => "hook",
+            Self::Operation => "operation",
+        })
+    }
+}
+
+/// The error of everything in this crate; see the [module](self) for what it tells.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    phase: Phase,
+    message: String,
+    outcome_unknown: bool,
+    pool: Option<Arc<str>>,
+    endpoint: Option<Arc<str>>,
+    state: Option<State>,
+    holders: Arc<[Holder]>,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// An error of this kind and phase. The message says what happened and what to
+    /// do about it, and contains no secret.
+    pub fn new(kind: ErrorKind, phase: Phase, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            phase,
+            message: message.into(),
+            outcome_unknown: false,
+            pool: None,
+            endpoint: None,
+            state: None,
+            holders: Arc::new([]),
+            source: None,
+        }))
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.0.source = Some(source);
+        self
+    }
+
+    /// Adds the address of the server that it is about.
+    #[must_use]
+    pub fn with_endpoint(mut self, endpoint: impl Into<Arc<str>>) -> Self {
+        self.0.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// Marks that the operation was sent and its effect is not known.
+    #[must_use]
+    pub fn with_outcome_unknown(mut self) -> Self {
+        self.0.outcome_unknown = true;
+        self
+    }
+
+    pub(crate) fn with_pool(mut self, pool: Arc<str>) -> Self {
+        self.0.pool = Some(pool);
+        self
+    }
+
+    pub(crate) fn with_state(mut self, state: State, holders: Arc<[Holder]>) -> Self {
+        self.0.state = Some(state);
+        self.0.holders = holders;
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Where it went wrong.
+    pub fn phase(&self) -> Phase {
+        self.0.phase
+    }
+
+    /// Whether the same attempt may succeed later by itself.
+    pub fn is_retryable(&self) -> bool {
+        self.0.kind.is_retryable()
+    }
+
+    /// Whether the operation was sent and it is not known whether it took effect.
+    pub fn outcome_unknown(&self) -> bool {
+        self.0.outcome_unknown
+    }
+
+    /// The name of the pool, where one is involved.
+    pub fn pool(&self) -> Option<&str> {
+        self.0.pool.as_deref()
+    }
+
+    /// The server's address, where one is involved.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.0.endpoint.as_deref()
+    }
+
+    /// The pool's state when it happened, where one is involved.
+    pub fn state(&self) -> Option<&State> {
+        self.0.state.as_ref()
+    }
+
+    /// Who held the pool's connections when it happened.
+    pub fn holders(&self) -> &[Holder] {
+        &self.0.holders
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        write!(f, "{}", inner.kind)?;
+        if !inner.message.is_empty() {
+            write!(f, ": {}", inner.message)?;
+        }
+        match (&inner.pool, &inner.endpoint) {
+            (Some(pool), Some(endpoint)) => write!(f, " [pool {pool}, {endpoint}]")?,
+            (Some(pool), None) => write!(f, " [pool {pool}]")?,
+            (None, Some(endpoint)) => write!(f, " [{endpoint}]")?,
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &inner.kind).field("phase", &inner.phase);
+        out.field("message", &inner.message);
+        if inner.outcome_unknown {
+            out.field("outcome_unknown", &true);
+        }
+        if let Some(pool) = &inner.pool {
+            out.field("pool", pool);
+        }
+        if let Some(endpoint) = &inner.endpoint {
+            out.field("endpoint", endpoint);
+        }
+        if let Some(state) = &inner.state {
+            out.field("state", state);
+        }
+        if !inner.holders.is_empty() {
+            out.field("holders", &inner.holders);
+        }
+        if let Some(source) = &inner.source {
+            out.field("source", &source.to_string());
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// A guess at the kind of an error of a driver that this crate knows nothing
+/// about: the first I/O error in its chain of causes decides.
+pub(crate) fn classify_by_io(error: &(dyn StdError + 'static)) -> ErrorKind {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return classify_io(io);
+        }
+        next = error.source();
+    }
+    ErrorKind::Other
+}
+
+/// The kind of an I/O error while connecting or on an established connection.
+pub(crate) fn classify_io(error: &std::io::Error) -> ErrorKind {
+    use std::io::ErrorKind as Io;
+    match error.kind() {
+        Io::ConnectionRefused | Io::NotFound | Io::AddrNotAvailable => {
+            ErrorKind::Connect(ConnectFailure::Refused)
+        }
+        Io::TimedOut | Io::WouldBlock | Io::HostUnreachable | Io::NetworkUnreachable => {
+            ErrorKind::Connect(ConnectFailure::Timeout)
+        }
+        Io::ConnectionReset
+        | Io::ConnectionAborted
+        | Io::BrokenPipe
+        | Io::NotConnected
+        | Io::UnexpectedEof => ErrorKind::ConnectionLost,
+        Io::PermissionDenied => ErrorKind::Permission,
+        // The standard library has no stable kind for a failed name look-up; its
+        // message is the only sign.
+        _ if error.to_string().contains("lookup address") => {
+            ErrorKind::Connect(ConnectFailure::Dns)
+        }
+        _ => ErrorKind::Other,
+    }
+}

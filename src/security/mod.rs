@@ -1,0 +1,11 @@
+//! Secrets and TLS, the same for every backend.
+//!
+//! Invariants: a [`Secret`] is wiped when dropped and never printed; every TLS
+//! configuration of this crate comes from [`Tls`] and uses one crypto provider
+//! (ring), handed over explicitly, so that no process-wide default is needed.
+
+mod secret;
+mod tls;
+
+pub use secret::Secret;
+pub use tls::Tls;
