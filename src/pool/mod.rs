@@ -204,10 +204,10 @@ impl<M: ManageConnection> Pool<M> {
     pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConnection<M>, Error> {
         let shared = &self.0.shared;
         let location = Location::caller();
-        let now = shared.clock.now();
+        let now = shared.lease_time();
         match shared.take(now) {
             Some(entry) => shared.lease(entry, location, now, now),
-            None => shared.wait(timeout, location, now),
+            None => shared.wait(timeout, location),
         }
     }
 
@@ -216,7 +216,7 @@ impl<M: ManageConnection> Pool<M> {
     pub fn try_get(&self) -> Option<PooledConnection<M>> {
         let shared = &self.0.shared;
         let location = Location::caller();
-        let now = shared.clock.now();
+        let now = shared.lease_time();
         let entry = shared.take(now)?;
         shared.lease(entry, location, now, now).ok()
     }

@@ -99,7 +99,7 @@ impl<M: ManageConnection> Shared<M> {
     #[inline]
     pub(super) fn take(self: &Arc<Self>, now: Ticks) -> Option<Box<Entry<M>>> {
         loop {
-            let entry = self.exchange.take(now)?;
+            let entry = self.exchange.take(&self.clock)?;
             if self.is_fresh(&entry, now) {
                 return Some(entry);
             }
@@ -210,8 +210,8 @@ impl<M: ManageConnection> Shared<M> {
         self: &Arc<Self>,
         timeout: Duration,
         location: &'static Location<'static>,
-        started: Ticks,
     ) -> Result<PooledConnection<M>, Error> {
+        let started = self.clock.now();
         let deadline = after(started, timeout);
         let me = threads::current();
         let mut watch = waiting::DeadlockWatch::new(self, me);
@@ -266,7 +266,7 @@ impl<M: ManageConnection> Shared<M> {
     pub(super) fn give_back(mut entry: Box<Entry<M>>) {
         let tether = Arc::clone(&entry.place.tether);
         let shared = &tether.shared;
-        let now = shared.clock.now();
+        let now = shared.lease_time();
         let held = now.saturating_sub(entry.leased_at);
         if entry.place.desk().end_lease(held, now) {
             shared.leak_came_back(&entry, held);
@@ -299,7 +299,7 @@ impl<M: ManageConnection> Shared<M> {
     #[inline]
     pub(super) fn put(self: &Arc<Self>, entry: Box<Entry<M>>, now: Ticks) {
         entry.place.desk().set(Status::Idle, now);
-        if !self.exchange.put(entry, now) {
+        if !self.exchange.put(entry, &self.clock) {
             self.sweep_if_closed();
         }
     }
@@ -363,7 +363,7 @@ impl<M: ManageConnection> Shared<M> {
                 None => {
                     // Not `put`: that would sweep again.
                     entry.place.desk().set(Status::Idle, now);
-                    self.exchange.put(entry, now);
+                    self.exchange.put(entry, &self.clock);
                 }
             }
         }
@@ -457,6 +457,17 @@ impl<M: ManageConnection> Shared<M> {
         }
         if waiting > 0 && can_grow {
             self.wake_keeper(after(now, pause).max(retry_at));
+        }
+    }
+
+    /// The time for a lease that begins or ends: coarse, unless an event handler wants
+    /// to know exactly.
+    #[inline]
+    pub(super) fn lease_time(&self) -> Ticks {
+        if self.settings.event_handler.is_none() {
+            self.clock.coarse()
+        } else {
+            self.clock.now()
         }
     }
 

@@ -113,7 +113,7 @@ impl<T, E> Line<T, E> {
     /// How many wait.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        self.front.waiting.load(Ordering::Relaxed)
+        self.front.waiting.load(Ordering::SeqCst)
     }
 
     /// Since when the head of the line waits.

@@ -5,20 +5,19 @@
 //!
 //! * [`take`](Exchange::take): while nobody has waited too long, any thread may
 //!   help itself from the slots (one swap).
-//! * [`put`](Exchange::put): publish the box in its slot, fence, look at the line. If
-//!   its head has waited longer than the *overtaking bound*, the box is given to it
+//! * [`put`](Exchange::put): publish the box in its slot, look at the line. If its head has waited longer than the *overtaking bound*, the box is given to it
 //!   directly instead; otherwise the head is woken to help itself, and a running
 //!   thread that comes by meanwhile may be faster. That is what keeps the
 //!   connections busy while the head wakes up (a strict hand-off costs 5 to 15 % of
 //!   the throughput, and sqlx #2166 reports two thirds), and the bound is what keeps
 //!   the tail short.
-//! * [`wait`](Exchange::wait): join the line, fence, look at the slots once more, park.
+//! * [`wait`](Exchange::wait): join the line, look at the slots once more, park.
 //!
 //! # Invariants
 //!
 //! 1. No lost wake-up: a giver publishes and then looks for waiters; a waiter joins
-//!    and then looks for boxes; a sequentially consistent fence stands between the
-//!    two steps on either side, so at least one of them sees the other.
+//!    and then looks for boxes; all four steps are sequentially consistent, so at
+//!    least one of them sees the other. The same holds for a giver and the gate.
 //! 2. A wake-up is not lost either: a waiter that was nudged and leaves the line,
 //!    served or not, passes the nudge on while boxes and waiters are left.
 //! 3. A box is in exactly one place: a slot, a waiter's fate, or a thread's hands.
@@ -40,7 +39,7 @@ use crossbeam_utils::CachePadded;
 
 use self::line::{Fate, Line, Waiter};
 use self::slots::{Slot, Slots};
-use self::sync::{AtomicU8, AtomicU64, fence, park};
+use self::sync::{AtomicU8, AtomicU64, barrier, park};
 use crate::clock::{Clock, NEVER, Ticks, between};
 
 /// Who may take a box.
@@ -132,7 +131,7 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
     }
 
     pub(crate) fn gate(&self) -> Gate {
-        match self.rules.gate.load(Ordering::Acquire) {
+        match self.rules.gate.load(Ordering::SeqCst) {
             gate if gate == Gate::Open as u8 => Gate::Open,
             gate if gate == Gate::Paused as u8 => Gate::Paused,
             _ => Gate::Closed,
@@ -148,11 +147,8 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
 
     /// Takes a box, unless the gate is shut or somebody has waited too long.
     #[inline]
-    pub(crate) fn take(&self, now: Ticks) -> Option<Box<T>> {
-        if self.rules.gate.load(Ordering::Acquire) != Gate::Open as u8 {
-            return None;
-        }
-        if self.line.waiting() > 0 && self.is_overdue(now) {
+    pub(crate) fn take(&self, clock: &Clock) -> Option<Box<T>> {
+        if !self.is_open() || (self.line.waiting() > 0 && self.is_overdue(clock)) {
             return None;
         }
         self.slots.take()
@@ -166,8 +162,8 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
     /// Gives a box back to its slot, or to the head of the line. Says whether the
     /// gate was not closed afterwards; if it was, whoever put the box must see to it.
     #[inline]
-    pub(crate) fn put(&self, item: Box<T>, now: Ticks) -> bool {
-        let item = if self.line.waiting() > 0 && self.is_overdue(now) && self.is_open() {
+    pub(crate) fn put(&self, item: Box<T>, clock: &Clock) -> bool {
+        let item = if self.line.waiting() > 0 && self.is_open() && self.is_overdue(clock) {
             match self.line.give(item) {
                 None => return true,
                 Some(item) => item,
@@ -176,7 +172,6 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
             item
         };
         self.slots.slot(item.slot()).put(item);
-        fence(Ordering::SeqCst);
         let gate = self.gate();
         if self.line.waiting() > 0 && gate == Gate::Open {
             self.line.nudge();
@@ -248,7 +243,6 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
                 Fate::Waiting | Fate::Left => {}
             }
             while waiter.take_nudge() {
-                fence(Ordering::SeqCst);
                 let taken = if self.is_open() {
                     self.slots.take()
                 } else {
@@ -283,7 +277,7 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
     /// Whatever is idle goes to whoever waits: for everything that makes a box or a
     /// place in the line appear without [`put`](Self::put).
     pub(crate) fn settle(&self) {
-        fence(Ordering::SeqCst);
+        barrier();
         if self.line.waiting() > 0 && self.is_open() && self.slots.any_ready() {
             self.line.nudge();
         }
@@ -293,8 +287,11 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
         self.gate() == Gate::Open
     }
 
-    fn is_overdue(&self, now: Ticks) -> bool {
-        let waited = now.saturating_sub(self.line.head_since());
+    /// Whether the head of the line has waited longer than it may be overtaken. Reads
+    /// the exact clock: only for when somebody waits.
+    #[cold]
+    fn is_overdue(&self, clock: &Clock) -> bool {
+        let waited = clock.now().saturating_sub(self.line.head_since());
         waited > self.rules.overtaking.load(Ordering::Relaxed)
     }
 

@@ -28,13 +28,13 @@ fn check(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
 fn exchange(slots: u32, overtaking: u64) -> Arc<Tokens> {
     let exchange = Exchange::new(slots, overtaking);
     for number in 0..slots {
-        exchange.put(Box::new(Token(number)), 0);
+        exchange.put(Box::new(Token(number)), &Clock::System);
     }
     Arc::new(exchange)
 }
 
 fn obtain(exchange: &Tokens, deadline: u64) -> Option<Box<Token>> {
-    if let Some(token) = exchange.take(1) {
+    if let Some(token) = exchange.take(&Clock::System) {
         return Some(token);
     }
     let waited = exchange.wait(
@@ -75,11 +75,11 @@ fn two_threads_share(overtaking: u64) {
             let exchange = Arc::clone(&exchange);
             thread::spawn(move || {
                 let token = obtain(&exchange, NEVER).expect("served");
-                exchange.put(token, 1);
+                exchange.put(token, &Clock::System);
             })
         };
         let token = obtain(&exchange, NEVER).expect("served");
-        exchange.put(token, 1);
+        exchange.put(token, &Clock::System);
         other.join().expect("no panic");
         all_are_back(&exchange, 1);
     });
@@ -100,12 +100,12 @@ fn direct_hand_off_loses_no_wake_up() {
 fn a_waiter_gives_up(overtaking: u64) {
     check(2, move || {
         let exchange = exchange(1, overtaking);
-        let token = exchange.take(0).expect("full");
+        let token = exchange.take(&Clock::System).expect("full");
         let hasty = {
             let exchange = Arc::clone(&exchange);
             thread::spawn(move || {
                 if let Some(token) = obtain(&exchange, 0) {
-                    exchange.put(token, 1);
+                    exchange.put(token, &Clock::System);
                 }
             })
         };
@@ -113,10 +113,10 @@ fn a_waiter_gives_up(overtaking: u64) {
             let exchange = Arc::clone(&exchange);
             thread::spawn(move || {
                 let token = obtain(&exchange, NEVER).expect("served");
-                exchange.put(token, 1);
+                exchange.put(token, &Clock::System);
             })
         };
-        exchange.put(token, 1);
+        exchange.put(token, &Clock::System);
         hasty.join().expect("no panic");
         patient.join().expect("no panic");
         all_are_back(&exchange, 1);
@@ -138,18 +138,18 @@ fn who_gives_up_is_not_served_and_nothing_is_lost() {
 fn closing_leaves_nobody_behind() {
     check(3, || {
         let exchange = exchange(1, NEVER);
-        let token = exchange.take(0).expect("full");
+        let token = exchange.take(&Clock::System).expect("full");
         let waiter = {
             let exchange = Arc::clone(&exchange);
             thread::spawn(move || {
                 if let Some(token) = obtain(&exchange, NEVER) {
-                    exchange.put(token, 1);
+                    exchange.put(token, &Clock::System);
                 }
             })
         };
         exchange.set_gate(Gate::Closed);
         exchange.refuse_all(|| ());
-        exchange.put(token, 1);
+        exchange.put(token, &Clock::System);
         waiter.join().expect("no panic");
         all_are_back(&exchange, 1);
     });

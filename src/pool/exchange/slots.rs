@@ -3,11 +3,12 @@
 //! The slots are never freed or moved while the pool lives, so there is nothing to
 //! reclaim and no ABA problem. A slot's content is an
 //! `AtomicCell<Option<Box<T>>>`: a swap moves the box in or out, and whoever got the
-//! box out owns it; no unsafe code, no lock. Beside it stands `ready`, a hint that
-//! spares a scan the swap of an empty cell: `true` is stored *before* the box is
-//! swapped in, `false` after it was swapped out, each by the box's owner of that
-//! moment, so a full cell always has `ready` set; the reverse need not hold, and a
-//! scan that finds the cell empty just goes on.
+//! box out owns it; no unsafe code, no lock. Beside it stands `ready`, which spares a
+//! scan the swap of an empty cell: set after the box was swapped in, cleared after it
+//! was swapped out. A full cell has `ready` set once `put` returns; the reverse need
+//! not hold, and a scan that finds the cell empty just goes on. Setting `ready` is
+//! also the one sequentially consistent step of `put`, which costs half of a fence
+//! behind it.
 //!
 //! A thread remembers the number of the slot that it used last (a number, never a
 //! connection) and starts there, so threads keep to different cache lines. One
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
 
-use super::sync::{AtomicBool, AtomicCell, last_slot, set_last_slot};
+use super::sync::{AtomicBool, AtomicCell, announce, last_slot, set_last_slot};
 
 /// Growing beyond the first block doubles the number of slots each time; more
 /// doublings than this do not fit a `u32`.
@@ -133,7 +134,7 @@ impl<T: Send, D: Default> Slots<T, D> {
 
     /// Whether a scan would probably find something.
     pub(crate) fn any_ready(&self) -> bool {
-        self.iter().any(|slot| slot.ready.load(Ordering::Relaxed))
+        self.iter().any(|slot| slot.ready.load(Ordering::SeqCst))
     }
 }
 
@@ -141,7 +142,7 @@ impl<T: Send, D> Slot<T, D> {
     /// Takes the box out of this slot, if there is one.
     #[inline]
     pub(crate) fn take(&self) -> Option<Box<T>> {
-        if !self.ready.load(Ordering::Relaxed) {
+        if !self.ready.load(Ordering::SeqCst) {
             return None;
         }
         let item = self.cell.swap(None)?;
@@ -153,9 +154,9 @@ impl<T: Send, D> Slot<T, D> {
     /// slot is empty.
     #[inline]
     pub(crate) fn put(&self, item: Box<T>) {
-        self.ready.store(true, Ordering::Relaxed);
         let before = self.cell.swap(Some(item));
         debug_assert!(before.is_none(), "a slot has one owner");
+        announce(&self.ready);
     }
 }
 

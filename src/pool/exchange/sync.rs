@@ -6,10 +6,11 @@ mod real {
     pub(crate) use crossbeam_utils::atomic::AtomicCell;
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
     pub(crate) use std::thread::{Thread, current};
 
     use std::cell::Cell;
+    use std::sync::atomic::{Ordering, fence};
     use std::time::Duration;
 
     thread_local! {
@@ -28,6 +29,17 @@ mod real {
         LAST_SLOT.set(number);
     }
 
+    /// Sets the flag as one step of the order that all threads agree on.
+    #[inline]
+    pub(crate) fn announce(flag: &AtomicBool) {
+        flag.swap(true, Ordering::SeqCst);
+    }
+
+    /// Keeps the loads that follow behind the stores before.
+    pub(crate) fn barrier() {
+        fence(Ordering::SeqCst);
+    }
+
     /// Parks until unparked or until this much time is over.
     pub(crate) fn park(limit: Duration) {
         std::thread::park_timeout(limit);
@@ -37,9 +49,10 @@ mod real {
 #[cfg(millpond_loom)]
 mod model {
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
     pub(crate) use loom::thread::{Thread, current};
 
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     /// A hint only; without it each run of a model is the same.
@@ -48,6 +61,17 @@ mod model {
     }
 
     pub(crate) fn set_last_slot(_: u32) {}
+
+    /// loom takes sequentially consistent accesses for acquire-release ones and only
+    /// knows such fences, so here stands the fence that the access amounts to.
+    pub(crate) fn announce(flag: &AtomicBool) {
+        flag.swap(true, Ordering::AcqRel);
+        barrier();
+    }
+
+    pub(crate) fn barrier() {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
 
     /// loom knows no time: a park without an unpark is a lost wake-up, which is
     /// just what the models look for.

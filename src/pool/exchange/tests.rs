@@ -17,7 +17,7 @@ type Tokens = Exchange<Token, (), &'static str>;
 fn exchange(tokens: u32, overtaking: Duration) -> Tokens {
     let exchange = Exchange::new(tokens, crate::clock::ticks(overtaking));
     for number in 0..tokens {
-        exchange.put(Box::new(Token(number)), 0);
+        exchange.put(Box::new(Token(number)), &Clock::System);
     }
     exchange
 }
@@ -43,7 +43,7 @@ fn wait(exchange: &Tokens, clock: &Clock, limit: Duration) -> Waited<Token, &'st
 
 fn count(exchange: &Tokens) -> usize {
     let mut found = Vec::new();
-    while let Some(token) = exchange.take(0) {
+    while let Some(token) = exchange.take(&Clock::System) {
         found.push(token.0);
     }
     found.sort_unstable();
@@ -72,19 +72,20 @@ fn tokens_are_neither_lost_nor_doubled() {
                     let mut random = fastrand::Rng::with_seed(seed);
                     for _ in 0..2000 {
                         let limit = Duration::from_micros(random.u64(0..400));
-                        let token = exchange.take(clock.now()).or_else(|| {
-                            match wait(exchange, clock, limit) {
-                                Waited::Given(token) | Waited::Taken(token) => Some(token),
-                                Waited::TimedOut => None,
-                                Waited::Refused(error) => panic!("{error}"),
-                            }
-                        });
+                        let token =
+                            exchange
+                                .take(clock)
+                                .or_else(|| match wait(exchange, clock, limit) {
+                                    Waited::Given(token) | Waited::Taken(token) => Some(token),
+                                    Waited::TimedOut => None,
+                                    Waited::Refused(error) => panic!("{error}"),
+                                });
                         let Some(token) = token else { continue };
                         served.fetch_add(1, Ordering::Relaxed);
                         if random.u8(0..4) == 0 {
                             std::thread::yield_now();
                         }
-                        exchange.put(token, clock.now());
+                        exchange.put(token, &clock);
                     }
                 });
             }
@@ -108,7 +109,7 @@ fn no_wake_up_is_lost() {
                     for _ in 0..5000 {
                         match wait(&exchange, &clock, Duration::from_secs(20)) {
                             Waited::Given(token) | Waited::Taken(token) => {
-                                exchange.put(token, clock.now());
+                                exchange.put(token, &clock);
                             }
                             _ => panic!("a wake-up was lost"),
                         }
@@ -125,7 +126,7 @@ fn a_paused_gate_keeps_boxes_in_and_a_closed_one_refuses() {
     let exchange = exchange(1, Duration::ZERO);
     let clock = Clock::System;
     exchange.set_gate(Gate::Paused);
-    assert!(exchange.take(0).is_none());
+    assert!(exchange.take(&Clock::System).is_none());
     assert!(matches!(
         wait(&exchange, &clock, Duration::from_millis(5)),
         Waited::TimedOut
@@ -152,7 +153,7 @@ fn slots_beyond_the_first_block_are_found() {
     exchange.grow_to(20);
     assert!(exchange.slots() >= 20);
     for number in 3..20 {
-        exchange.put(Box::new(Token(number)), 0);
+        exchange.put(Box::new(Token(number)), &Clock::System);
     }
     assert_eq!(count(&exchange), 20);
 }
