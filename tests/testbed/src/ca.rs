@@ -40,9 +40,10 @@ impl Ca {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Millpond testbed CA");
+        // Of two authorities of one name, clients would blame the signature of the
+        // wrong one instead of calling it unknown.
+        let name = folder.unique_name().expect("a temporary folder");
+        params.distinguished_name.push(DnType::CommonName, name);
         let cert = params.self_signed(&key).expect("a self-signed certificate");
         let cert_pem = cert.pem();
         let cert_path = folder

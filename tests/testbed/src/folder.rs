@@ -9,7 +9,7 @@
 //! Invariants:
 //! - A run folder appears under its name only once its `lock` file is locked, and
 //!   stays locked as long as its process lives. So an unlocked one has no owner.
-//! - Every `PostgreSQL` process carries the run folder's name in its title (see
+//! - Every PostgreSQL process carries the run folder's name in its title (see
 //!   `cluster_name`), so that backends that outlive a killed, frozen postmaster
 //!   can be told from everybody else's.
 

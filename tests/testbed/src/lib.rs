@@ -16,7 +16,7 @@
 //! ```
 //!
 //! **Where servers come from.** From `PATH`, from Debian's folder of versioned
-//! `PostgreSQL` programs, or fetched without root into `testbed` in cargo's target
+//! PostgreSQL programs, or fetched without root into `testbed` in cargo's target
 //! folder: nothing is ever installed. What cannot be had is an [`Error`] that
 //! names the package. `TESTBED_FETCH=1` ignores the machine's own programs.
 //!
@@ -41,6 +41,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
+mod servers;
 mod silent;
 mod user;
 
@@ -53,4 +54,5 @@ pub use ports::refused_port;
 pub use postgres::{Postgres, PostgresBuilder};
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisBuilder, RedisCluster, RedisSentinel};
+pub use servers::Servers;
 pub use silent::{BlackHole, Silent};

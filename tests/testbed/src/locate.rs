@@ -63,7 +63,7 @@ pub(crate) fn postgres() -> Result<Program, Error> {
     fetch::postgres()
 }
 
-/// Debian's folders of `PostgreSQL` programs, the newest version first.
+/// Debian's folders of PostgreSQL programs, the newest version first.
 fn versioned() -> Vec<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()

@@ -1,4 +1,4 @@
-//! A throw-away `PgBouncer` in front of a [`Postgres`].
+//! A throw-away PgBouncer in front of a [`Postgres`].
 
 use std::iter;
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,7 +13,7 @@ use crate::postgres::Postgres;
 use crate::process::{Daemon, Launch, lifecycle};
 use crate::user::unprivileged;
 
-/// A `PgBouncer` that pools transactions.
+/// A PgBouncer that pools transactions.
 ///
 /// It lets everyone in, as `test`. It must not outlive its [`Postgres`].
 pub struct PgBouncer {

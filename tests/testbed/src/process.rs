@@ -7,7 +7,7 @@
 //! its death is the process's death, by whatever cause, SIGKILL included. The
 //! death signal is set by `setpriv` after the change of user, which clears it.
 //!
-//! A server's processes are its main one and all its descendants. `PostgreSQL`'s
+//! A server's processes are its main one and all its descendants. PostgreSQL's
 //! backends each lead a session of their own, so signals to the process group or
 //! to the postmaster alone would miss them.
 
@@ -93,10 +93,10 @@ impl Daemon {
 
     /// SIGCONT to every process of the server.
     pub(crate) fn thaw(&self) {
-        self.thaw_locked(&mut self.lock());
+        Self::thaw_locked(&mut self.lock());
     }
 
-    fn thaw_locked(&self, state: &mut State) {
+    fn thaw_locked(state: &mut State) {
         if let Some(child) = &state.child {
             for pid in family(child.id()).into_iter().rev() {
                 send(pid, Signal::CONT);
@@ -128,12 +128,12 @@ impl Daemon {
 
     /// Stops the server in an orderly way; kills it if it does not go.
     pub(crate) fn stop(&self) {
-        self.stop_locked(&mut self.lock(), self.launch.stop);
+        Self::stop_locked(&mut self.lock(), self.launch.stop);
     }
 
-    fn stop_locked(&self, state: &mut State, signal: Signal) {
+    fn stop_locked(state: &mut State, signal: Signal) {
         if state.frozen {
-            self.thaw_locked(state);
+            Self::thaw_locked(state);
         }
         let Some(child) = &mut state.child else {
             return;
@@ -154,7 +154,7 @@ impl Daemon {
     /// it still runs.
     pub(crate) fn restart(&self) -> Result<(), Error> {
         let mut state = self.lock();
-        self.stop_locked(&mut state, self.launch.stop);
+        Self::stop_locked(&mut state, self.launch.stop);
         self.launch(&mut state)
     }
 
@@ -164,7 +164,7 @@ impl Daemon {
         if state.frozen || self.launch.quit == Signal::KILL {
             Self::kill_locked(&mut state);
         } else {
-            self.stop_locked(&mut state, self.launch.quit);
+            Self::stop_locked(&mut state, self.launch.quit);
         }
     }
 
@@ -346,7 +346,7 @@ fn stop_family(root: u32) -> Vec<u32> {
     }
 }
 
-/// Kills the `PostgreSQL` processes that carry a run folder's name in their title.
+/// Kills the PostgreSQL processes that carry a run folder's name in their title.
 pub(crate) fn kill_by_title(run: &str) {
     let marks = [format!("cluster_name={run}-"), format!("postgres: {run}-")];
     for pid in pids() {

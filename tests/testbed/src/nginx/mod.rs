@@ -2,6 +2,7 @@
 
 mod responder;
 
+use std::fmt::Write as _;
 use std::iter;
 use std::net::{Ipv4Addr, TcpStream};
 
@@ -164,8 +165,11 @@ impl NginxBuilder {
                  ssl_certificate_key {folder_path}/server.key;\n"
             );
             if self.client_certificates {
-                tls.push_str("ssl_verify_client on;\n");
-                tls.push_str(&format!("ssl_client_certificate {folder_path}/ca.pem;\n"));
+                // Writing to a string does not fail.
+                let _ = writeln!(
+                    tls,
+                    "ssl_verify_client on;\nssl_client_certificate {folder_path}/ca.pem;"
+                );
             }
         }
         folder.write("users", "test:{PLAIN}secret\n", None)?;

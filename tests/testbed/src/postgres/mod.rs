@@ -1,4 +1,4 @@
-//! Throw-away `PostgreSQL` servers.
+//! Throw-away PostgreSQL servers.
 //!
 //! A server's folder holds its data, its log and its Unix socket. Its data are a
 //! copy of a template in the store, made once per version by `initdb` (a copy
@@ -28,7 +28,7 @@ use wire::{Session, USER};
 
 const HOST: &str = "127.0.0.1";
 
-/// A `PostgreSQL` server with the superuser `test` and the database `postgres`.
+/// A PostgreSQL server with the superuser `test` and the database `postgres`.
 ///
 /// On drop it is stopped and its folder removed.
 pub struct Postgres {

@@ -1,4 +1,4 @@
-//! As much of `PostgreSQL`'s protocol as a test needs for its errands: trusted
+//! As much of PostgreSQL's protocol as a test needs for its errands: trusted
 //! login over the Unix socket and simple queries.
 //!
 //! It takes 1 ms where starting `psql` takes 30, and works without a driver, so
