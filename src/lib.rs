@@ -10,6 +10,8 @@ mod pool;
 #[cfg(feature = "_net")]
 mod security;
 
+#[cfg(feature = "postgres")]
+pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use event::{HandleEvent, NopEventHandler};
 pub use pool::{
