@@ -244,8 +244,8 @@ impl MongoDbConfig {
 
     /// The most leases at once, and the most sockets to one server. Must not be below
     /// the pool's `max_size`: leases above it are refused. The sockets that are
-    /// really opened follow the leases in use, so there is no need to lower it. 100
-    /// by default.
+    /// really opened follow the leases in use; give it the pool's `max_size` where
+    /// not one more may be opened. 100 by default.
     pub fn max_sockets(mut self, sockets: u32) -> Self {
         self.max_sockets = sockets;
         self

@@ -71,10 +71,10 @@ fn login(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
         config = config.password(password);
     }
     // Without a user there is nobody to look for in that database.
-    if let Some(source) = vars.text("MONGODB_AUTH_SOURCE") {
-        if config.options.credential.is_some() {
-            config = config.auth_source(source);
-        }
+    if let Some(source) = vars.text("MONGODB_AUTH_SOURCE")
+        && config.options.credential.is_some()
+    {
+        config = config.auth_source(source);
     }
     config
 }

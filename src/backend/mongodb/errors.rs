@@ -107,6 +107,8 @@ fn by_selection_text(message: &str) -> ErrorKind {
         ErrorKind::Connect(ConnectFailure::Dns)
     } else if has(&["Connection refused"]) {
         ErrorKind::Connect(ConnectFailure::Refused)
+    } else if has(&["Connection reset", "unexpected end", "Broken pipe"]) {
+        ErrorKind::ConnectionLost
     } else if has(&["RSSecondary", "RsSecondary"]) {
         ErrorKind::WrongRole
     } else {

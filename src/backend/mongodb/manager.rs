@@ -4,10 +4,9 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mongodb::Client;
-use mongodb::bson::{Document, doc};
 use mongodb::error::Error as DriverError;
 use mongodb::event::EventHandler;
 use mongodb::options::{ReadPreference, SelectionCriteria};
@@ -18,8 +17,8 @@ use super::config::MongoDbConfig;
 use super::connection::MongoDbConnection;
 use super::sockets::{Counters, SocketMeter, Sockets};
 use super::topology::{Doom, Topology};
-use super::{driver, errors, runtime};
-use crate::backend::{self, Backend, Role, Service};
+use super::{driver, errors, runtime, service};
+use crate::backend::{self, Backend, Service};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
@@ -268,12 +267,6 @@ impl Shared {
     }
 }
 
-async fn ping(client: &Client, criteria: SelectionCriteria) -> Result<(), DriverError> {
-    let admin = client.database("admin");
-    let ping = admin.run_command(doc! { "ping": 1 });
-    ping.selection_criteria(criteria).await.map(drop)
-}
-
 impl ManageConnection for MongoDb {
     type Connection = MongoDbConnection;
     type Error = Error;
@@ -288,7 +281,7 @@ impl ManageConnection for MongoDb {
         let permit = Permit::take(shared)?;
         let client = shared.client()?;
         let clears = shared.counters.clears();
-        let question = ping(&client, shared.criteria());
+        let question = service::ping(&client, shared.criteria());
         shared.ask(Phase::Connect, shared.config.connect_timeout, question)?;
         shared.check_discovered()?;
         Ok(MongoDbConnection::new(client, permit, clears))
@@ -301,11 +294,13 @@ impl ManageConnection for MongoDb {
         let shared = &self.shared;
         let client = conn.driver();
         let question = async {
-            let first = ping(client, shared.criteria()).await;
+            let first = service::ping(client, shared.criteria()).await;
             match first {
                 Err(error) if errors::kind_of(&error) == ErrorKind::ConnectionLost => {
                     let clears = shared.counters.clears();
-                    ping(client, shared.criteria()).await.map(|()| clears)
+                    service::ping(client, shared.criteria())
+                        .await
+                        .map(|()| clears)
                 }
                 answer => answer.map(|()| shared.counters.clears()),
             }
@@ -342,64 +337,9 @@ impl Backend for MongoDb {
             Some(configured) => configured.clone(),
             None => ReadPreference::PrimaryPreferred { options: None }.into(),
         };
-        let admin = conn.driver().database("admin");
-        let run = |command: Document| {
-            let criteria = criteria.clone();
-            let admin = &admin;
-            async move {
-                admin
-                    .run_command(command)
-                    .selection_criteria(criteria)
-                    .await
-            }
-        };
-        let question = async {
-            let start = Instant::now();
-            let hello = run(doc! { "hello": 1 }).await?;
-            let latency = start.elapsed();
-            let build = run(doc! { "buildInfo": 1 }).await?;
-            let role = role(&hello);
-            let mut service = Service::new(role, latency);
-            service.version = build.get_str("version").ok().map(str::to_owned);
-            service.writable = hello.get_bool("isWritablePrimary").ok();
-            if role == Role::Replica {
-                // Needs the right clusterMonitor; without it the lag stays unknown.
-                let status = run(doc! { "replSetGetStatus": 1 }).await.ok();
-                service.lag = status.as_ref().and_then(lag);
-            }
-            Ok(service)
-        };
+        let question = service::describe(conn.driver(), criteria);
         shared.ask(Phase::Validate, shared.config.check_timeout, question)
     }
-}
-
-/// The role in a reply to `hello`.
-fn role(hello: &Document) -> Role {
-    let is = |field| hello.get_bool(field).unwrap_or(false);
-    if hello.get_str("msg").is_ok_and(|text| text == "isdbgrid") {
-        Role::Router
-    } else if hello.get_str("setName").is_err() {
-        Role::Standalone
-    } else if is("isWritablePrimary") {
-        Role::Primary
-    } else if is("secondary") {
-        Role::Replica
-    } else {
-        Role::Unknown
-    }
-}
-
-/// How far the member that answered is behind the primary, in a reply to
-/// `replSetGetStatus`.
-fn lag(status: &Document) -> Option<Duration> {
-    let members = status.get_array("members").ok()?;
-    let members = || members.iter().filter_map(|member| member.as_document());
-    let applied = |member: &Document| member.get_datetime("optimeDate").ok().copied();
-    let is_primary = |member: &&Document| member.get_i32("state").is_ok_and(|state| state == 1);
-    let primary = members().find(is_primary)?;
-    let this = members().find(|member| member.get_bool("self").unwrap_or(false))?;
-    let behind = applied(primary)?.timestamp_millis() - applied(this)?.timestamp_millis();
-    Some(Duration::from_millis(u64::try_from(behind).unwrap_or(0)))
 }
 
 impl fmt::Debug for MongoDb {

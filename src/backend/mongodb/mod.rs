@@ -4,8 +4,10 @@
 //! a whole program. So a lease of this backend is a *permit*: [`MongoDb`], the
 //! manager, owns one driver client, and every [`MongoDbConnection`] is a counted
 //! handle on it. A thread uses one socket at a time, hence the driver never has
-//! more sockets in use than there are leases, and a pool's `max_size` bounds the
-//! real sockets; [`Sockets`] counts them from the driver's own events.
+//! more sockets in use than there are leases, and the open ones follow a pool's
+//! size (the driver learns a little late that a socket is free, so there may be a
+//! few more). [`MongoDbConfig::max_sockets`] is the hard bound, and [`Sockets`]
+//! counts the real ones from the driver's own events.
 //!
 //! ```no_run
 //! use millpond::{ManageConnection, MongoDb, MongoDbConfig};
@@ -46,6 +48,7 @@ mod environment;
 mod errors;
 mod manager;
 mod runtime;
+mod service;
 mod sockets;
 mod topology;
 mod uri;

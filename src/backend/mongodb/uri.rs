@@ -16,10 +16,10 @@ pub(super) fn parse(url: &str) -> Result<MongoDbConfig, Error> {
     let parsed = parse_now(url).map_err(|error| {
         // The driver may quote what it does not understand.
         let mut text = error;
-        if let Some((_, password)) = user_info.and_then(|info| info.split_once(':')) {
-            if !password.is_empty() {
-                text = text.replace(password, "***");
-            }
+        if let Some((_, password)) = user_info.and_then(|info| info.split_once(':'))
+            && !password.is_empty()
+        {
+            text = text.replace(password, "***");
         }
         wrong(&text)
     })?;
