@@ -30,7 +30,7 @@
 //! - `connect`, `is_valid` and `check` end within their limits whatever the server
 //!   does: they poll the driver's asynchronous client on the calling thread
 //!   against a deadline (see `runtime`).
-//! - One background thread serves all managers of the process; see `runtime`.
+//! - Two background threads serve all managers of the process; see `runtime`.
 //!
 //! # What a frozen server does to the driver's own calls
 //!

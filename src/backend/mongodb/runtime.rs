@@ -2,11 +2,11 @@
 //! with a deadline.
 //!
 //! The driver's monitors and socket pools are tasks on a tokio runtime. All
-//! clients of this process share this one, with a single worker thread that is
-//! started by the first connect and lives as long as the process: clients that
-//! users cloned out of a lease may outlive every manager. (The driver's
-//! synchronous API keeps another runtime of its own, which only lends its timer to
-//! the calling threads.)
+//! clients of this process share this one, with two worker threads that are
+//! started by the first connect and live as long as the process: clients that
+//! users cloned out of a lease may outlive every manager. (The driver's synchronous
+//! API keeps another runtime of its own, which only lends its timer to the calling
+//! threads.)
 //!
 //! [`block_on`] polls a future on the *calling* thread, parked between polls.
 //! Unlike tokio's own `block_on` it never panics when called inside another
@@ -23,6 +23,8 @@ use tokio::runtime::{Builder, EnterGuard, Runtime};
 
 use crate::error::{Error, ErrorKind, Phase};
 
+const WORKERS: usize = 2;
+
 /// Name look-ups block a thread each; so many may hang at once.
 const MAX_LOOK_UPS: usize = 8;
 
@@ -35,7 +37,7 @@ static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
 pub(super) fn enter() -> Result<EnterGuard<'static>, Error> {
     let runtime = RUNTIME.get_or_init(|| {
         Builder::new_multi_thread()
-            .worker_threads(1)
+            .worker_threads(WORKERS)
             .max_blocking_threads(MAX_LOOK_UPS)
             .thread_name("millpond-mongodb")
             .enable_all()
