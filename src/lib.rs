@@ -10,6 +10,8 @@ mod pool;
 #[cfg(feature = "_net")]
 mod security;
 
+#[cfg(feature = "mongodb")]
+pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
 #[cfg(feature = "postgres")]
 pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
