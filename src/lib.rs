@@ -7,6 +7,8 @@ mod pool;
 #[cfg(feature = "_net")]
 mod security;
 
+#[cfg(feature = "redis")]
+pub use backend::redis::{Redis, RedisConfig, RedisConnection};
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use pool::{Holder, Reset, State};
 pub use r2d2::ManageConnection;
