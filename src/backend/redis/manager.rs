@@ -1,30 +1,23 @@
 //! The r2d2 manager: connects, logs in, checks, cleans.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use redis::ProtocolVersion::{RESP2, RESP3};
-use redis::cluster::{ClusterClient, ClusterConnection};
-use redis::{
-    Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, Value,
-    cmd,
-};
+use redis::cluster::ClusterClient;
+use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, cmd};
 
+use super::cluster;
 use super::config::{Address, RedisConfig, Topology};
 use super::connection::{Inner, RedisConnection};
 use super::errors;
 use super::tls;
+use super::wire::{Login, converse, hello, open, remaining, resolve, set_name, timed_out};
 use crate::backend::{self, Backend, Service, Traffic};
 use crate::config::Vars;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::pool::Reset;
-use crate::security::Secret;
-
-/// How many values of a forgotten subscription are read over before a connection
-/// is given up.
-const MOST_LEFT_OVER: usize = 10_000;
 
 /// Makes connections to Redis.
 ///
@@ -43,13 +36,6 @@ pub struct Redis {
     endpoint: String,
     /// Where the next round of replicas begins.
     pub(super) turn: AtomicUsize,
-}
-
-/// A login: user and password.
-#[derive(Clone, Copy)]
-pub(super) struct Login<'a> {
-    pub(super) user: Option<&'a str>,
-    pub(super) password: Option<&'a Secret>,
 }
 
 impl Redis {
@@ -71,7 +57,7 @@ impl Redis {
             address = Some(tls::address(tls, certificates.clone())?);
         }
         let cluster = match &config.topology {
-            Topology::Cluster(nodes) => Some(cluster_client(&config, nodes, certificates)?),
+            Topology::Cluster(nodes) => Some(cluster::client(&config, nodes, certificates)?),
             _ => None,
         };
         backend::adopt::<Self>();
@@ -213,38 +199,6 @@ impl Redis {
         commands
     }
 
-    fn connect_cluster(&self, client: &ClusterClient) -> Result<RedisConnection, Error> {
-        // The driver gives each node a time of its own, one after the other. The
-        // whole is bounded by leaving it to a thread that ends with it.
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let task = client.clone();
-        let write_timeout = self.config.write_timeout;
-        let spawned = std::thread::Builder::new()
-            .name("millpond-redis-cluster".into())
-            .spawn(move || {
-                let opened = task.get_connection().and_then(|connection| {
-                    connection.set_write_timeout(write_timeout)?;
-                    Ok(connection)
-                });
-                // Nobody waits any more if the time is over.
-                let _ = sender.send(opened);
-            });
-        if let Err(error) = spawned {
-            return Err(errors::connecting(error.into(), &self.endpoint));
-        }
-        let opened: RedisResult<ClusterConnection> = receiver
-            .recv_timeout(self.config.connect_timeout)
-            .unwrap_or_else(|_| Err(timed_out()));
-        let connection =
-            opened.map_err(|error| errors::connecting_cluster(error, &self.endpoint))?;
-        let inner = Inner::Cluster(Box::new(connection));
-        Ok(RedisConnection::new(
-            inner,
-            self.config.decode_responses,
-            true,
-        ))
-    }
-
     fn validate(&self, conn: &mut RedisConnection) -> RedisResult<()> {
         let timeout = Some(self.config.check_timeout);
         match &mut conn.inner {
@@ -382,157 +336,12 @@ fn endpoint(config: &RedisConfig) -> String {
     format!("{servers}/{}", config.db)
 }
 
-fn cluster_client(
-    config: &RedisConfig,
-    nodes: &[(String, u16)],
-    certificates: Option<redis::TlsCertificates>,
-) -> Result<ClusterClient, Error> {
-    let nodes = nodes.iter().cloned();
-    // Half of the time, so that one silent node leaves time for the others.
-    let mut builder = ClusterClient::builder(nodes)
-        .connection_timeout((config.connect_timeout / 2).max(Duration::from_millis(1)))
-        .use_protocol(if config.resp3 { RESP3 } else { RESP2 })
-        .retries(0);
-    if let Some(timeout) = config.read_timeout {
-        builder = builder.response_timeout(timeout);
-    }
-    if let Some(user) = &config.user {
-        builder = builder.username(user);
-    }
-    if let Some(password) = &config.password {
-        builder = builder.password(password.expose());
-    }
-    if let Some((tls, certificates)) = config.tls.as_ref().zip(certificates) {
-        builder = builder
-            .certs(certificates)
-            .tls(if tls.trusts_any_certificate() {
-                redis::TlsMode::Insecure
-            } else {
-                redis::TlsMode::Secure
-            });
-        if tls.skips_host_name() {
-            builder = builder.danger_accept_invalid_hostnames(true);
-        }
-    }
-    builder.build().map_err(|error| {
-        Error::new(
-            ErrorKind::Configuration,
-            Phase::Configure,
-            error.to_string(),
-        )
-        .with_source(Arc::new(error))
-    })
-}
-
 fn plaintext(host: &str) -> Error {
     let message = format!(
         "{host} is another host, and the connection would not be encrypted; \
          set REDIS_SSL=true, or SECURITY_CONNECTION_ENCRYPTION=false"
     );
     Error::new(ErrorKind::Configuration, Phase::Connect, message)
-}
-
-fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-    let found: Vec<_> = (host, port).to_socket_addrs()?.collect();
-    if found.is_empty() {
-        return Err(std::io::Error::other(
-            "failed to lookup address information",
-        ));
-    }
-    Ok(found)
-}
-
-fn timed_out() -> RedisError {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, "the time for it is over").into()
-}
-
-/// The time left until the deadline; an error when it has passed.
-pub(super) fn remaining(deadline: Instant) -> RedisResult<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        Err(timed_out())
-    } else {
-        Ok(left)
-    }
-}
-
-/// Opens one connection. With RESP2 the driver only opens the socket here: it is
-/// left without password and database, so that our own commands do the login and
-/// keep the server's words, of which the driver's login tells none.
-fn open(
-    address: ConnectionAddr,
-    login: Login,
-    resp3: bool,
-    deadline: Instant,
-) -> RedisResult<redis::Connection> {
-    let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-    if resp3 {
-        settings = settings.set_protocol(RESP3);
-        if let Some(user) = login.user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = login.password {
-            settings = settings.set_password(password.expose());
-        }
-    }
-    let info = address.into_connection_info()?.set_redis_settings(settings);
-    redis::Client::open(info)?.get_connection_with_timeout(remaining(deadline)?)
-}
-
-fn hello(login: Login) -> Cmd {
-    let mut hello = cmd("HELLO");
-    hello.arg(3);
-    if let Some(password) = login.password {
-        let user = login.user.unwrap_or("default");
-        hello.arg("AUTH").arg(user).arg(password.expose());
-    }
-    hello
-}
-
-pub(super) fn set_name(name: &str) -> Cmd {
-    let mut set_name = cmd("CLIENT");
-    set_name.arg("SETNAME").arg(name);
-    set_name
-}
-
-/// Sends the commands in one go and reads their replies by the deadline. What an
-/// earlier subscription still sends is read over until `RESET` is answered.
-pub(super) fn converse(
-    connection: &mut redis::Connection,
-    commands: &[Cmd],
-    deadline: Instant,
-) -> RedisResult<()> {
-    let mut packed = Vec::with_capacity(128);
-    for command in commands {
-        command.write_packed_command(&mut packed);
-    }
-    connection.set_write_timeout(Some(remaining(deadline)?))?;
-    connection.send_packed_command(&packed)?;
-    for command in commands {
-        let name = match command.args_iter().next() {
-            Some(redis::Arg::Simple(name)) => name,
-            _ => b"",
-        };
-        let mut left_over = 0;
-        loop {
-            connection.set_read_timeout(Some(remaining(deadline)?))?;
-            match connection.recv_response()? {
-                Value::Push { .. } => left_over += 1,
-                Value::SimpleString(text) if name == b"RESET" && text == "RESET" => break,
-                // A server that does not know RESET, or a proxy.
-                Value::ServerError(error) if name == b"RESET" => return Err(error.into()),
-                _ if name == b"RESET" => left_over += 1,
-                // The name is a courtesy: servers and proxies may refuse it.
-                Value::ServerError(error) if name == b"CLIENT" && error.code() != "NOAUTH" => break,
-                Value::ServerError(error) => return Err(error.into()),
-                _ => break,
-            }
-            if left_over > MOST_LEFT_OVER {
-                return Err(timed_out());
-            }
-        }
-    }
-    Ok(())
 }
 
 impl std::fmt::Debug for Redis {

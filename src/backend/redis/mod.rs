@@ -30,6 +30,7 @@
 //! A pipeline that times out goes on to wait for each of its replies (the driver
 //! does so), so it can last as long as the read timeout times its commands.
 
+mod cluster;
 mod config;
 mod connection;
 mod errors;
@@ -39,6 +40,7 @@ mod reply;
 mod sentinel;
 mod service;
 mod tls;
+mod wire;
 
 pub use config::{RedisConfig, SentinelRole};
 pub use connection::RedisConnection;

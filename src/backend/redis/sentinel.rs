@@ -11,7 +11,8 @@ use redis::{RedisResult, Value, cmd};
 
 use super::config::{Address, SentinelRole, Sentinels, Topology};
 use super::errors;
-use super::manager::{Login, Redis, next_turn, remaining, set_name};
+use super::manager::{Redis, next_turn};
+use super::wire::{Login, remaining, set_name};
 use crate::error::{Error, ErrorKind, Phase};
 
 impl Redis {
