@@ -7,6 +7,8 @@ mod pool;
 #[cfg(feature = "_net")]
 mod security;
 
+#[cfg(feature = "http")]
+pub use backend::http::{Http, HttpConfig, HttpConnection};
 #[cfg(feature = "redis")]
 pub use backend::redis::{Redis, RedisConfig, RedisConnection};
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};

@@ -10,7 +10,7 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::Tls;
+use crate::security::{Tls, base64};
 
 /// The certificates for the driver. Names the system's authorities explicitly
 /// where no file is named, as the driver would take those compiled into it.
@@ -81,42 +81,12 @@ fn system_authorities() -> Vec<u8> {
     pem.into_bytes()
 }
 
+/// Base64 in lines of 64 characters.
 fn base64_lines(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len() / 3 * 4 + bytes.len() / 48 + 8);
     for line in bytes.chunks(48) {
-        for group in line.chunks(3) {
-            let byte = |index| u32::from(group.get(index).copied().unwrap_or(0));
-            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            for digit in 0..4 {
-                if digit <= group.len() {
-                    let index = (bits >> (18 - 6 * digit)) & 63;
-                    text.push(char::from(DIGITS[index as usize]));
-                } else {
-                    text.push('=');
-                }
-            }
-        }
+        text.push_str(&base64(line));
         text.push('\n');
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64_lines;
-
-    #[test]
-    fn base64_as_in_rfc_4648() {
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg==\n"),
-            ("fo", "Zm8=\n"),
-            ("foo", "Zm9v\n"),
-            ("foobar", "Zm9vYmFy\n"),
-        ] {
-            assert_eq!(base64_lines(plain.as_bytes()), encoded);
-        }
-        assert_eq!(base64_lines(&[0xff; 49]).lines().count(), 2);
-    }
 }
