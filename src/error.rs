@@ -234,6 +234,16 @@ impl Error {
         self
     }
 
+    /// What happened and what to do about it, without the kind and the place.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The cause, shared.
+    pub(crate) fn cause(&self) -> Option<Source> {
+        self.0.source.clone()
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

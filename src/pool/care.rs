@@ -82,13 +82,13 @@ pub(crate) fn of<M: ManageConnection>() -> Care<M> {
 /// A foreign manager's error. r2d2 does not ask for `Send`, and ours must cross
 /// threads, so what it prints is kept: message and chain of causes.
 #[derive(Debug)]
-struct Captured {
+pub(super) struct Captured {
     message: String,
     cause: Option<Box<Captured>>,
 }
 
 impl Captured {
-    fn of(error: &(dyn StdError + 'static)) -> Self {
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
         Self {
             message: error.to_string(),
             cause: error.source().map(|cause| Box::new(Self::of(cause))),

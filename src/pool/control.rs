@@ -1,0 +1,131 @@
+//! Steering a running pool: pause, clear, resize, drain, close.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use r2d2::ManageConnection;
+
+use super::Pool;
+use super::counters::CloseReason;
+use super::exchange::Gate;
+use super::shared::Shared;
+use crate::error::Error;
+
+impl<M: ManageConnection> Pool<M> {
+    /// Leases nothing until [`resume`](Self::resume): who comes waits, up to the
+    /// usual timeout. Has no effect on a closed pool.
+    pub fn pause(&self) {
+        if !self.is_closed() {
+            self.0.shared.exchange.set_gate(Gate::Paused);
+        }
+    }
+
+    /// Leases again after [`pause`](Self::pause) or [`drain`](Self::drain).
+    pub fn resume(&self) {
+        if !self.is_closed() {
+            let shared = &self.0.shared;
+            shared.exchange.set_gate(Gate::Open);
+            shared.stir(shared.clock.now());
+        }
+    }
+
+    /// Closes every connection that exists now: the idle ones at once, the others as
+    /// they come back. New ones take their place.
+    pub fn clear(&self) {
+        self.0.shared.clear();
+    }
+
+    /// Changes the most connections that may exist at once. Growing takes effect at
+    /// once; when shrinking, the surplus is closed as it comes back.
+    ///
+    /// # Panics
+    /// If it is 0.
+    pub fn set_max_size(&self, max_size: u32) {
+        assert!(max_size > 0, "max_size must be positive");
+        self.0.shared.resize(max_size);
+    }
+
+    /// Stops leasing and closes every connection, waiting for at most `timeout` until
+    /// all have come back. The pool stays paused; [`resume`](Self::resume) opens it
+    /// again.
+    ///
+    /// # Errors
+    /// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), naming who still
+    /// holds a connection. They are closed all the same when they come back.
+    pub fn drain(&self, timeout: Duration) -> Result<(), Error> {
+        self.pause();
+        self.clear();
+        self.0.shared.wait_until_empty("drain", timeout)
+    }
+
+    /// Closes the pool for good: who waits or comes is refused with
+    /// [`Closed`](crate::ErrorKind::Closed), and every connection is closed. Waits for
+    /// at most `timeout` until all have come back.
+    ///
+    /// # Errors
+    /// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), naming who still
+    /// holds a connection. They are closed all the same when they come back.
+    pub fn close(&self, timeout: Duration) -> Result<(), Error> {
+        self.0.shared.shut();
+        self.0.shared.wait_until_empty("close", timeout)
+    }
+}
+
+impl<M: ManageConnection> Shared<M> {
+    /// Closes the gate for good.
+    pub(super) fn shut(self: &Arc<Self>) {
+        self.exchange.set_gate(Gate::Closed);
+        self.next_epoch();
+        self.exchange.refuse_all(|| self.closed());
+        self.sweep_if_closed();
+    }
+
+    fn clear(self: &Arc<Self>) {
+        let generation = self.rules.generation.fetch_add(1, Ordering::SeqCst) + 1;
+        self.next_epoch();
+        self.close_idle(|entry| (entry.generation < generation).then_some(CloseReason::Cleared));
+    }
+
+    fn resize(self: &Arc<Self>, max_size: u32) {
+        let mut ledger = self.ledger.lock();
+        let have = self.exchange.slots();
+        if max_size > have {
+            self.exchange.grow_to(max_size);
+            ledger.vacant.extend(have..self.exchange.slots());
+        }
+        ledger.max_size = max_size;
+        ledger.min_idle = self.settings.min_idle.unwrap_or(max_size).min(max_size);
+        self.rules.max_size.store(max_size, Ordering::SeqCst);
+        let mut surplus = ledger.reserved.saturating_sub(max_size);
+        drop(ledger);
+        self.next_epoch();
+        if surplus > 0 {
+            self.close_idle(|_| {
+                let close = surplus > 0;
+                surplus = surplus.saturating_sub(1);
+                close.then_some(CloseReason::Surplus)
+            });
+        }
+        self.stir(self.clock.now());
+    }
+
+    fn wait_until_empty(self: &Arc<Self>, what: &str, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut ledger = self.ledger.lock();
+        while ledger.reserved > 0 {
+            let timed_out = match deadline {
+                Some(deadline) => self.changed.wait_until(&mut ledger, deadline).timed_out(),
+                None => {
+                    self.changed.wait(&mut ledger);
+                    false
+                }
+            };
+            if timed_out && ledger.reserved > 0 {
+                drop(ledger);
+                return Err(self.still_held(what, timeout));
+            }
+        }
+        Ok(())
+    }
+}

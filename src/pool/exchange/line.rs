@@ -1,0 +1,243 @@
+//! The line of waiting threads: first come, first served.
+//!
+//! A [`Waiter`] is decided exactly once, under its own little lock: it is *given* a
+//! box, *refused* with an error, or it *leaves* (gave up, or helped itself). A giver
+//! that comes too late gets its box back and serves the next in line; a waiter that
+//! wants to leave too late finds what it was given. So nothing handed over is lost
+//! and nobody who gave up is served.
+//!
+//! A waiter that leaves takes no other lock than its own: ten thousand of them may
+//! time out at once without a returning thread waiting for any. Its place in the
+//! line is cleared by whoever comes by later.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use crossbeam_utils::CachePadded;
+
+use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Thread, current};
+use crate::clock::{NEVER, Ticks};
+
+/// Dead places that may stand in the line before a newcomer clears them.
+const DEAD_ALLOWED: usize = 32;
+
+pub(crate) struct Waiter<T, E> {
+    thread: Thread,
+    /// Which thread it is, in the pool's numbering (for deadlock detection).
+    pub(crate) thread_number: u64,
+    /// When it began to wait.
+    pub(crate) since: Ticks,
+    /// Somebody woke it to help itself, and it has not looked yet.
+    nudged: AtomicBool,
+    fate: Mutex<Fate<T, E>>,
+}
+
+/// What became of a waiter.
+pub(crate) enum Fate<T, E> {
+    Waiting,
+    Given(Box<T>),
+    Refused(E),
+    Left,
+}
+
+impl<T, E> Waiter<T, E> {
+    pub(crate) fn new(thread_number: u64, since: Ticks) -> Arc<Self> {
+        Arc::new(Self {
+            thread: current(),
+            thread_number,
+            since,
+            nudged: AtomicBool::new(false),
+            fate: Mutex::new(Fate::Waiting),
+        })
+    }
+
+    /// Decides the waiter, unless somebody did before: then the fate comes back.
+    fn decide(&self, fate: Fate<T, E>) -> Result<(), Fate<T, E>> {
+        let mut current = self.fate.lock();
+        if matches!(*current, Fate::Waiting) {
+            *current = fate;
+            Ok(())
+        } else {
+            Err(fate)
+        }
+    }
+
+    /// What was decided, if anything; the waiter has left afterwards.
+    pub(super) fn outcome(&self) -> Fate<T, E> {
+        let mut current = self.fate.lock();
+        match &*current {
+            Fate::Waiting => Fate::Waiting,
+            _ => std::mem::replace(&mut *current, Fate::Left),
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(*self.fate.lock(), Fate::Waiting)
+    }
+
+    /// Makes the waiter look again.
+    pub(super) fn nudge_self(&self) {
+        self.nudged.store(true, Ordering::SeqCst);
+    }
+
+    /// Clears the wake-up; says whether there was one.
+    pub(super) fn take_nudge(&self) -> bool {
+        self.nudged.swap(false, Ordering::SeqCst)
+    }
+}
+
+pub(crate) struct Line<T, E> {
+    queue: Mutex<VecDeque<Arc<Waiter<T, E>>>>,
+    front: CachePadded<Front>,
+}
+
+/// What returning threads and newcomers look at without a lock.
+struct Front {
+    /// Waiters that are not decided yet.
+    waiting: AtomicUsize,
+    /// Since when the first of them waits; may be too early after it left.
+    head_since: AtomicU64,
+}
+
+impl<T, E> Line<T, E> {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: Mutex::new(VecDeque::new()),
+            front: CachePadded::new(Front {
+                waiting: AtomicUsize::new(0),
+                head_since: AtomicU64::new(NEVER),
+            }),
+        }
+    }
+
+    /// How many wait.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.front.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Since when the head of the line waits.
+    #[inline]
+    pub(crate) fn head_since(&self) -> Ticks {
+        self.front.head_since.load(Ordering::Relaxed)
+    }
+
+    /// Joins the line, if `may_join` (asked under the line's lock, with the number
+    /// that wait already) does not refuse.
+    pub(crate) fn join(
+        &self,
+        waiter: &Arc<Waiter<T, E>>,
+        may_join: impl FnOnce(usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut queue = self.queue.lock();
+        let waiting = self.waiting();
+        may_join(waiting)?;
+        if queue.len() > 2 * waiting + DEAD_ALLOWED {
+            queue.retain(|waiter| waiter.is_waiting());
+        }
+        queue.push_back(Arc::clone(waiter));
+        self.front.waiting.fetch_add(1, Ordering::SeqCst);
+        if waiting == 0 {
+            self.front.head_since.store(waiter.since, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes the waiter out of the line. Comes back with its fate if that was
+    /// decided before.
+    pub(crate) fn leave(&self, waiter: &Waiter<T, E>) -> Result<(), Fate<T, E>> {
+        if waiter.decide(Fate::Left).is_err() {
+            return Err(waiter.outcome());
+        }
+        self.front.waiting.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Gives the box to the first that still waits; gives it back if nobody does.
+    pub(crate) fn give(&self, mut item: Box<T>) -> Option<Box<T>> {
+        while let Some(waiter) = self.pop() {
+            match waiter.decide(Fate::Given(item)) {
+                Ok(()) => {
+                    self.front.waiting.fetch_sub(1, Ordering::SeqCst);
+                    waiter.thread.unpark();
+                    return None;
+                }
+                Err(Fate::Given(back)) => item = back,
+                Err(_) => unreachable!("decide returns what it was handed"),
+            }
+        }
+        Some(item)
+    }
+
+    /// Refuses everybody who waits now.
+    pub(crate) fn refuse_all(&self, error: impl Fn() -> E) {
+        let everybody = {
+            let mut queue = self.queue.lock();
+            self.front.head_since.store(NEVER, Ordering::Relaxed);
+            std::mem::take(&mut *queue)
+        };
+        for waiter in everybody {
+            if waiter.decide(Fate::Refused(error())).is_ok() {
+                self.front.waiting.fetch_sub(1, Ordering::SeqCst);
+                waiter.thread.unpark();
+            }
+        }
+    }
+
+    /// Wakes the head of the line so that it looks for a box itself. At most one
+    /// wake-up is under way for it.
+    pub(crate) fn nudge(&self) {
+        loop {
+            let head = {
+                let mut queue = self.queue.lock();
+                self.clear_dead(&mut queue);
+                queue.front().map(Arc::clone)
+            };
+            let Some(head) = head else { return };
+            if head.nudged.swap(true, Ordering::SeqCst) {
+                // Under way already. A head that leaves passes it on.
+                return;
+            }
+            if head.is_waiting() {
+                head.thread.unpark();
+                return;
+            }
+            // It was decided just before, perhaps too early to notice the nudge.
+        }
+    }
+
+    /// Brings the head's time up to date after the head left by itself.
+    pub(crate) fn refresh_head(&self) {
+        self.clear_dead(&mut self.queue.lock());
+    }
+
+    /// The numbers of the threads that wait.
+    pub(crate) fn thread_numbers(&self) -> Vec<u64> {
+        let queue = self.queue.lock();
+        queue
+            .iter()
+            .filter(|waiter| waiter.is_waiting())
+            .map(|waiter| waiter.thread_number)
+            .collect()
+    }
+
+    fn pop(&self) -> Option<Arc<Waiter<T, E>>> {
+        let mut queue = self.queue.lock();
+        self.clear_dead(&mut queue);
+        let first = queue.pop_front();
+        self.note_head(&queue);
+        first
+    }
+
+    fn clear_dead(&self, queue: &mut VecDeque<Arc<Waiter<T, E>>>) {
+        while queue.front().is_some_and(|waiter| !waiter.is_waiting()) {
+            queue.pop_front();
+        }
+        self.note_head(queue);
+    }
+
+    fn note_head(&self, queue: &VecDeque<Arc<Waiter<T, E>>>) {
+        let since = queue.front().map_or(NEVER, |waiter| waiter.since);
+        self.front.head_since.store(since, Ordering::Relaxed);
+    }
+}

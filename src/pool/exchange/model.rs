@@ -1,0 +1,156 @@
+//! The exchange under loom: every interleaving of two or three threads.
+//!
+//! loom reports a deadlock when a thread is parked for ever, so each model that
+//! waits without a deadline is a check against lost wake-ups.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::{Exchange, Gate, Slotted, Waited};
+use crate::clock::{Clock, NEVER};
+
+struct Token(u32);
+
+impl Slotted for Token {
+    fn slot(&self) -> u32 {
+        self.0
+    }
+}
+
+type Tokens = Exchange<Token, (), ()>;
+
+fn check(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(body);
+}
+
+fn exchange(slots: u32, overtaking: u64) -> Arc<Tokens> {
+    let exchange = Exchange::new(slots, overtaking);
+    for number in 0..slots {
+        exchange.put(Box::new(Token(number)), &Clock::System);
+    }
+    Arc::new(exchange)
+}
+
+fn obtain(exchange: &Tokens, deadline: u64) -> Option<Box<Token>> {
+    if let Some(token) = exchange.take(&Clock::System) {
+        return Some(token);
+    }
+    let waited = exchange.wait(
+        &Clock::System,
+        (1, 0, deadline),
+        |gate, _| {
+            if gate == Gate::Closed {
+                Err(())
+            } else {
+                Ok(())
+            }
+        },
+        || (),
+        Some,
+        |_| Ok(NEVER),
+    );
+    match waited {
+        Waited::Given(token) | Waited::Taken(token) => Some(token),
+        Waited::Refused(()) | Waited::TimedOut => None,
+    }
+}
+
+fn all_are_back(exchange: &Tokens, slots: u32) {
+    assert_eq!(exchange.waiting(), 0);
+    for number in 0..slots {
+        assert!(
+            exchange.take_from(number).is_some(),
+            "token {number} is lost"
+        );
+    }
+}
+
+/// Two threads, one token, helping themselves or by hand-off.
+fn two_threads_share(overtaking: u64) {
+    check(3, move || {
+        let exchange = exchange(1, overtaking);
+        let other = {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || {
+                let token = obtain(&exchange, NEVER).expect("served");
+                exchange.put(token, &Clock::System);
+            })
+        };
+        let token = obtain(&exchange, NEVER).expect("served");
+        exchange.put(token, &Clock::System);
+        other.join().expect("no panic");
+        all_are_back(&exchange, 1);
+    });
+}
+
+#[test]
+fn overtaking_loses_no_wake_up() {
+    two_threads_share(NEVER);
+}
+
+#[test]
+fn direct_hand_off_loses_no_wake_up() {
+    two_threads_share(0);
+}
+
+/// One waiter gives up at once while the token comes back and another one waits:
+/// the other one is served, whoever was nudged or given.
+fn a_waiter_gives_up(overtaking: u64) {
+    check(2, move || {
+        let exchange = exchange(1, overtaking);
+        let token = exchange.take(&Clock::System).expect("full");
+        let hasty = {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || {
+                if let Some(token) = obtain(&exchange, 0) {
+                    exchange.put(token, &Clock::System);
+                }
+            })
+        };
+        let patient = {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || {
+                let token = obtain(&exchange, NEVER).expect("served");
+                exchange.put(token, &Clock::System);
+            })
+        };
+        exchange.put(token, &Clock::System);
+        hasty.join().expect("no panic");
+        patient.join().expect("no panic");
+        all_are_back(&exchange, 1);
+    });
+}
+
+#[test]
+fn who_gives_up_passes_the_nudge_on() {
+    a_waiter_gives_up(NEVER);
+}
+
+#[test]
+fn who_gives_up_is_not_served_and_nothing_is_lost() {
+    a_waiter_gives_up(0);
+}
+
+/// Closing refuses whoever waits or comes.
+#[test]
+fn closing_leaves_nobody_behind() {
+    check(3, || {
+        let exchange = exchange(1, NEVER);
+        let token = exchange.take(&Clock::System).expect("full");
+        let waiter = {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || {
+                if let Some(token) = obtain(&exchange, NEVER) {
+                    exchange.put(token, &Clock::System);
+                }
+            })
+        };
+        exchange.set_gate(Gate::Closed);
+        exchange.refuse_all(|| ());
+        exchange.put(token, &Clock::System);
+        waiter.join().expect("no panic");
+        all_are_back(&exchange, 1);
+    });
+}

@@ -1,0 +1,149 @@
+//! The atomics, locks and parking that the exchange is made of: the real ones, or
+//! those of the model checker, so that the very same code is checked.
+
+#[cfg(not(millpond_loom))]
+mod real {
+    pub(crate) use crossbeam_utils::atomic::AtomicCell;
+    pub(crate) use parking_lot::Mutex;
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+    pub(crate) use std::thread::{Thread, current};
+
+    use std::cell::Cell;
+    use std::sync::atomic::{Ordering, fence};
+    use std::time::Duration;
+
+    thread_local! {
+        static LAST_SLOT: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// The number of the slot that this thread used last.
+    #[inline]
+    pub(crate) fn last_slot() -> u32 {
+        LAST_SLOT.get()
+    }
+
+    /// Remembers it.
+    #[inline]
+    pub(crate) fn set_last_slot(number: u32) {
+        LAST_SLOT.set(number);
+    }
+
+    /// Sets the flag as one step of the order that all threads agree on.
+    #[inline]
+    pub(crate) fn announce(flag: &AtomicBool) {
+        flag.swap(true, Ordering::SeqCst);
+    }
+
+    /// Keeps the loads that follow behind the stores before.
+    pub(crate) fn barrier() {
+        fence(Ordering::SeqCst);
+    }
+
+    /// Parks until unparked or until this much time is over.
+    pub(crate) fn park(limit: Duration) {
+        std::thread::park_timeout(limit);
+    }
+}
+
+#[cfg(millpond_loom)]
+mod model {
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+    pub(crate) use loom::thread::{Thread, current};
+
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    /// A hint only; without it each run of a model is the same.
+    pub(crate) fn last_slot() -> u32 {
+        0
+    }
+
+    pub(crate) fn set_last_slot(_: u32) {}
+
+    /// loom takes sequentially consistent accesses for acquire-release ones and only
+    /// knows such fences, so here stands the fence that the access amounts to.
+    pub(crate) fn announce(flag: &AtomicBool) {
+        flag.swap(true, Ordering::AcqRel);
+        barrier();
+    }
+
+    pub(crate) fn barrier() {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// loom knows no time: a park without an unpark is a lost wake-up, which is
+    /// just what the models look for.
+    pub(crate) fn park(_: Duration) {
+        loom::thread::park();
+    }
+
+    /// `parking_lot`'s interface over loom's mutex.
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0
+                .lock()
+                .expect("no model panics while it holds a lock")
+        }
+    }
+
+    /// What crossbeam's `AtomicCell<Option<Box<T>>>` is underneath: one atomic
+    /// pointer, swapped with acquire-release.
+    pub(crate) struct AtomicCell<T: Pointer>(
+        loom::sync::atomic::AtomicUsize,
+        std::marker::PhantomData<T>,
+    );
+
+    /// Values that fit one word.
+    pub(crate) trait Pointer {
+        fn into_word(self) -> usize;
+        fn from_word(word: usize) -> Self;
+    }
+
+    #[allow(unsafe_code)]
+    impl<T> Pointer for Option<Box<T>> {
+        fn into_word(self) -> usize {
+            self.map_or(0, |boxed| Box::into_raw(boxed) as usize)
+        }
+
+        fn from_word(word: usize) -> Self {
+            // SAFETY: every non-zero word came from `into_word`, and each is taken
+            // out of the atomic by exactly one swap.
+            (word != 0).then(|| unsafe { Box::from_raw(word as *mut T) })
+        }
+    }
+
+    impl<T: Pointer> AtomicCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(
+                loom::sync::atomic::AtomicUsize::new(value.into_word()),
+                std::marker::PhantomData,
+            )
+        }
+
+        pub(crate) fn swap(&self, value: T) -> T {
+            T::from_word(
+                self.0
+                    .swap(value.into_word(), std::sync::atomic::Ordering::AcqRel),
+            )
+        }
+    }
+
+    impl<T: Pointer> Drop for AtomicCell<T> {
+        fn drop(&mut self) {
+            drop(T::from_word(self.0.with_mut(|word| std::mem::take(word))));
+        }
+    }
+}
+
+#[cfg(millpond_loom)]
+pub(crate) use model::*;
+#[cfg(not(millpond_loom))]
+pub(crate) use real::*;

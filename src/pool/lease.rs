@@ -1,0 +1,149 @@
+//! A leased connection.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use r2d2::{Extensions, ManageConnection};
+
+use super::counters::CloseReason;
+use super::entry::Entry;
+use super::shared::Shared;
+use super::threads;
+use crate::backend::Traffic;
+use crate::clock::between;
+
+/// A connection taken out of a pool. It derefs to the manager's connection, and
+/// goes back when dropped; dropped by a panic, it is closed instead.
+///
+/// Dropping does no I/O: cleaning and closing happen in the background.
+#[must_use = "a lease that is dropped at once goes back unused"]
+pub struct PooledConnection<M: ManageConnection> {
+    /// `None` only while dropping.
+    entry: Option<Box<Entry<M>>>,
+}
+
+/// What a pool knows of one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// The connection's number, unique in the process.
+    pub id: u64,
+    /// How long ago it was established.
+    pub age: Duration,
+    /// How many times it has been leased, this time included.
+    pub uses: u64,
+    /// How long ago its previous lease ended; its age, if there was none.
+    pub last_used: Duration,
+    /// For how long it has been held.
+    pub held: Duration,
+    /// What went over it, as far as the driver tells.
+    pub traffic: Traffic,
+}
+
+impl<M: ManageConnection> PooledConnection<M> {
+    pub(super) fn new(entry: Box<Entry<M>>) -> Self {
+        Self { entry: Some(entry) }
+    }
+
+    #[inline]
+    fn entry(&self) -> &Entry<M> {
+        // The entry is taken in `drop` and in methods that consume the lease only.
+        self.entry
+            .as_ref()
+            .expect("a lease has its connection until it is dropped")
+    }
+
+    #[inline]
+    fn entry_mut(&mut self) -> &mut Entry<M> {
+        // As above.
+        self.entry
+            .as_mut()
+            .expect("a lease has its connection until it is dropped")
+    }
+
+    /// The values that were attached to this connection.
+    pub fn extensions(this: &Self) -> &Extensions {
+        &this.entry().extensions
+    }
+
+    /// The values that were attached to this connection, to change them.
+    pub fn extensions_mut(this: &mut Self) -> &mut Extensions {
+        &mut this.entry_mut().extensions
+    }
+
+    /// What the pool knows of this connection.
+    pub fn info(this: &Self) -> ConnectionInfo {
+        let entry = this.entry();
+        let shared = entry.place.shared();
+        let now = shared.clock.now();
+        ConnectionInfo {
+            id: entry.id,
+            age: between(entry.born, now),
+            uses: entry.uses,
+            last_used: between(entry.used_at, now),
+            held: between(entry.leased_at, now),
+            traffic: (shared.knowledge.traffic)(&entry.conn),
+        }
+    }
+
+    /// Closes the connection instead of giving it back; the pool opens another one
+    /// when it needs one.
+    pub fn discard(mut self) {
+        self.entry_mut().discard = Some(CloseReason::Discarded);
+    }
+
+    /// Closes the connection because a hook refused it.
+    pub(super) fn refuse(&mut self) {
+        self.entry_mut().discard = Some(CloseReason::Hook);
+    }
+
+    /// Notes that this thread uses the lease now, for the messages that name holders
+    /// and for the detection of deadlocks: a lease may have been sent to it.
+    #[inline]
+    fn note_user(&self) {
+        let entry = self.entry();
+        let thread = threads::current();
+        if entry.user.load(Relaxed) != thread {
+            entry.user.store(thread, Relaxed);
+            entry.place.desk().moved_to(thread);
+        }
+    }
+}
+
+impl<M: ManageConnection> Drop for PooledConnection<M> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            Shared::give_back(entry);
+        }
+    }
+}
+
+impl<M: ManageConnection> Deref for PooledConnection<M> {
+    type Target = M::Connection;
+
+    #[inline]
+    fn deref(&self) -> &M::Connection {
+        self.note_user();
+        &self.entry().conn
+    }
+}
+
+impl<M: ManageConnection> DerefMut for PooledConnection<M> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut M::Connection {
+        self.note_user();
+        &mut self.entry_mut().conn
+    }
+}
+
+impl<M> fmt::Debug for PooledConnection<M>
+where
+    M: ManageConnection,
+    M::Connection: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.entry().conn, f)
+    }
+}

@@ -1,0 +1,118 @@
+//! The slow side's account: which slots are free, how connecting goes, what care
+//! is waiting. Under one lock that no lease of an idle connection ever takes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use r2d2::ManageConnection;
+
+use super::counters::CloseReason;
+use super::entry::Entry;
+use crate::clock::{NEVER, Ticks, after};
+use crate::error::Error;
+
+/// The first pause after a failed connect; it doubles with each failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+/// The longest pause while callers wait, so that traffic is back within a second of
+/// the server's return.
+const PAUSE_WITH_WAITERS: Duration = Duration::from_millis(500);
+/// The pause in the background after a failure that cannot heal by itself: often
+/// enough to notice a repaired password, too seldom to lock an account.
+const PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(30);
+
+/// Care for one connection, which may block.
+pub(super) enum Care<M: ManageConnection> {
+    /// A caller wants it, and it has been idle for long.
+    Validate(Box<Entry<M>>),
+    /// Nobody wants it; keep it alive.
+    Ping(Box<Entry<M>>),
+    Reset(Box<Entry<M>>),
+    Close(Box<Entry<M>>, CloseReason),
+}
+
+pub(super) struct Ledger<M: ManageConnection> {
+    /// Slots that nobody has reserved.
+    pub(super) vacant: Vec<u32>,
+    /// Slots that somebody has.
+    pub(super) reserved: u32,
+    pub(super) max_size: u32,
+    pub(super) min_idle: u32,
+    pub(super) connecting: u32,
+    /// How long a connect takes: a moving average, once there was one.
+    pub(super) connect_time: Option<Duration>,
+    pub(super) failures: u32,
+    /// The last failure cannot heal by itself.
+    pub(super) hopeless: bool,
+    pub(super) last_error: Option<Error>,
+    pub(super) retry_at: Ticks,
+    pub(super) background_retry_at: Ticks,
+    /// Since when somebody has been waiting without a break, as seen by `stir`.
+    pub(super) queue_since: Ticks,
+    /// Since when the idle connections are too few.
+    pub(super) short_since: Ticks,
+    /// Care that waits for a lane.
+    pub(super) backlog: VecDeque<Care<M>>,
+    pub(super) lanes_in_use: u32,
+}
+
+impl<M: ManageConnection> Ledger<M> {
+    pub(super) fn new(max_size: u32, min_idle: u32) -> Self {
+        Self {
+            vacant: (0..max_size).rev().collect(),
+            reserved: 0,
+            max_size,
+            min_idle,
+            connecting: 0,
+            connect_time: None,
+            failures: 0,
+            hopeless: false,
+            last_error: None,
+            retry_at: 0,
+            background_retry_at: 0,
+            queue_since: NEVER,
+            short_since: NEVER,
+            backlog: VecDeque::new(),
+            lanes_in_use: 0,
+        }
+    }
+
+    /// A connect succeeded after this long.
+    pub(super) fn note_success(&mut self, took: Duration) {
+        self.connect_time = Some(match self.connect_time {
+            None => took,
+            Some(mean) => (mean * 3 + took) / 4,
+        });
+        self.failures = 0;
+        self.hopeless = false;
+        self.last_error = None;
+        self.retry_at = 0;
+        self.background_retry_at = 0;
+    }
+
+    /// A connect failed: pause with full jitter (Brooker, "Exponential Backoff And
+    /// Jitter", 2015), up to `longest`.
+    pub(super) fn note_failure(
+        &mut self,
+        error: Error,
+        hopeless: bool,
+        now: Ticks,
+        longest: Duration,
+    ) {
+        let ceiling = FIRST_PAUSE
+            .saturating_mul(1 << self.failures.min(16))
+            .min(longest);
+        self.failures = self.failures.saturating_add(1);
+        self.hopeless = hopeless;
+        self.last_error = Some(error);
+        let draw = |ceiling: Duration| ceiling.mul_f64(fastrand::f64());
+        self.retry_at = after(now, draw(ceiling.min(PAUSE_WITH_WAITERS)));
+        self.background_retry_at = if hopeless {
+            after(
+                now,
+                PAUSE_WHEN_HOPELESS.mul_f64(0.5 + 0.5 * fastrand::f64()),
+            )
+        } else {
+            after(now, draw(ceiling))
+        };
+    }
+}

@@ -1,0 +1,487 @@
+//! What all handles, leases and jobs of one pool share, and the ways through it:
+//! taking a connection out, putting one back, deciding to open more.
+
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
+use r2d2::ManageConnection;
+
+use super::care::Care as Knowledge;
+use super::counters::{CloseReason, Counters};
+use super::desk::{Desk, Status};
+use super::entry::{Entry, Place};
+use super::exchange::{Exchange, Gate, Waited};
+use super::growth::Demand;
+use super::lease::PooledConnection;
+use super::ledger::{Care, Ledger};
+use super::settings::Settings;
+use super::{threads, waiting};
+use crate::clock::{Clock, NEVER, Ticks, after, between, ticks};
+use crate::error::Error;
+use crate::event::{CheckinEvent, CheckoutEvent, TimeoutEvent};
+use crate::keeper::{Membership, crew};
+
+/// How long after a look at the demand the next caller that joins the line does
+/// not look again.
+const STIR_PAUSE: Ticks = 1_000_000;
+/// How often the keeper looks at the demand while callers wait.
+const STIR_EVERY: Duration = Duration::from_millis(10);
+
+pub(super) struct Shared<M: ManageConnection> {
+    pub(super) manager: M,
+    pub(super) settings: Settings<M>,
+    pub(super) knowledge: Knowledge<M>,
+    pub(super) name: Arc<str>,
+    pub(super) endpoint: Arc<str>,
+    pub(super) clock: Clock,
+    pub(super) exchange: Exchange<Entry<M>, Desk, Error>,
+    pub(super) rules: CachePadded<Rules>,
+    pub(super) ledger: Mutex<Ledger<M>>,
+    /// Rung when the ledger changes in a way that somebody may wait for.
+    pub(super) changed: Condvar,
+    pub(super) counters: Counters,
+    pub(super) membership: OnceLock<Membership>,
+}
+
+/// Read on every lease, written almost never.
+pub(super) struct Rules {
+    /// Grows whenever every connection must be looked at closely once.
+    pub(super) epoch: AtomicU64,
+    /// Grows with each `clear`.
+    pub(super) generation: AtomicU64,
+    /// Connections that were last fresh before this moment are suspect.
+    pub(super) suspect_before: AtomicU64,
+    /// How long a connection stays fresh.
+    pub(super) bypass: Ticks,
+    pub(super) max_size: AtomicU32,
+    pub(super) reserved: AtomicU32,
+    pub(super) stir_again_at: AtomicU64,
+}
+
+impl<M: ManageConnection> Shared<M> {
+    pub(super) fn new(settings: Settings<M>, manager: M, clock: Clock) -> Arc<Self> {
+        let knowledge = super::care::of::<M>();
+        let endpoint: Arc<str> = (knowledge.endpoint)(&manager).into();
+        let name = settings
+            .name
+            .clone()
+            .unwrap_or_else(|| knowledge.backend.into());
+        let max_size = settings.max_size;
+        Arc::new(Self {
+            knowledge,
+            name,
+            endpoint,
+            clock,
+            exchange: Exchange::new(max_size, ticks(settings.overtaking)),
+            rules: CachePadded::new(Rules {
+                epoch: AtomicU64::new(0),
+                generation: AtomicU64::new(0),
+                suspect_before: AtomicU64::new(0),
+                bypass: ticks(settings.bypass()),
+                max_size: AtomicU32::new(max_size),
+                reserved: AtomicU32::new(0),
+                stir_again_at: AtomicU64::new(0),
+            }),
+            ledger: Mutex::new(Ledger::new(max_size, settings.min_idle())),
+            changed: Condvar::new(),
+            counters: Counters::default(),
+            membership: OnceLock::new(),
+            manager,
+            settings,
+        })
+    }
+
+    /// A connection that can be used as it is, if one is idle.
+    #[inline]
+    pub(super) fn take(self: &Arc<Self>, now: Ticks) -> Option<Box<Entry<M>>> {
+        loop {
+            let entry = self.exchange.take(&self.clock)?;
+            if self.is_fresh(&entry, now) {
+                return Some(entry);
+            }
+            if let Some(entry) = self.screen(entry, now) {
+                return Some(entry);
+            }
+        }
+    }
+
+    #[inline]
+    fn is_fresh(&self, entry: &Entry<M>, now: Ticks) -> bool {
+        entry.epoch == self.rules.epoch.load(Ordering::Relaxed)
+            && now < entry.expires_at
+            && now.saturating_sub(entry.fresh_at) < self.rules.bypass
+    }
+
+    /// A close look at a connection that somebody wants: lets it pass, or takes it
+    /// into care.
+    #[cold]
+    fn screen(self: &Arc<Self>, mut entry: Box<Entry<M>>, now: Ticks) -> Option<Box<Entry<M>>> {
+        if let Some(reason) = self.unwanted(&mut entry, now) {
+            self.care_for(Care::Close(entry, reason));
+            return None;
+        }
+        let suspect = self.rules.suspect_before.load(Ordering::Relaxed);
+        let never_test = self.settings.test_on_check_out == Some(false);
+        let fresh = now.saturating_sub(entry.fresh_at) < self.rules.bypass;
+        if never_test || (fresh && entry.fresh_at >= suspect) {
+            return Some(entry);
+        }
+        self.care_for(Care::Validate(entry));
+        None
+    }
+
+    /// Why the pool does not want this connection any more, if so; else brings its
+    /// epoch up to date.
+    pub(super) fn unwanted(&self, entry: &mut Entry<M>, now: Ticks) -> Option<CloseReason> {
+        if now >= entry.expires_at {
+            return Some(CloseReason::Expired);
+        }
+        let epoch = self.rules.epoch.load(Ordering::SeqCst);
+        if entry.epoch == epoch {
+            return None;
+        }
+        if self.exchange.gate() == Gate::Closed {
+            return Some(CloseReason::PoolClosed);
+        }
+        if entry.generation != self.rules.generation.load(Ordering::SeqCst) {
+            return Some(CloseReason::Cleared);
+        }
+        if self.is_oversized() {
+            return Some(CloseReason::Surplus);
+        }
+        // A suspect stays one until it has been checked.
+        if entry.fresh_at >= self.rules.suspect_before.load(Ordering::SeqCst) {
+            entry.epoch = epoch;
+        }
+        None
+    }
+
+    fn is_oversized(&self) -> bool {
+        self.rules.reserved.load(Ordering::SeqCst) > self.rules.max_size.load(Ordering::SeqCst)
+    }
+
+    /// From now on every connection is looked at closely once.
+    pub(super) fn next_epoch(&self) {
+        self.rules.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One connection turned out dead: the others that were idle as long are suspect.
+    pub(super) fn suspect_all(&self, now: Ticks) {
+        self.rules.suspect_before.fetch_max(now, Ordering::SeqCst);
+        self.next_epoch();
+    }
+
+    /// Hands a connection to a caller.
+    #[inline]
+    pub(super) fn lease(
+        &self,
+        mut entry: Box<Entry<M>>,
+        location: &'static Location<'static>,
+        started: Ticks,
+        now: Ticks,
+    ) -> Result<PooledConnection<M>, Error> {
+        let thread = threads::current();
+        entry.place.desk().lease(thread, location, now);
+        entry.leased_at = now;
+        entry.uses += 1;
+        *entry.user.get_mut() = thread;
+        let id = entry.id;
+        let mut lease = PooledConnection::new(entry);
+        if let Some(hook) = &self.settings.before_lease {
+            self.run_before_lease(hook, &mut lease)?;
+        }
+        if let Some(handler) = &self.settings.event_handler {
+            let event = CheckoutEvent {
+                id,
+                duration: between(started, now),
+            };
+            self.guarded("checkout handler", || handler.handle_checkout(event));
+        }
+        Ok(lease)
+    }
+
+    /// Waits for a connection.
+    #[cold]
+    pub(super) fn wait(
+        self: &Arc<Self>,
+        timeout: Duration,
+        location: &'static Location<'static>,
+    ) -> Result<PooledConnection<M>, Error> {
+        let started = self.clock.now();
+        let deadline = after(started, timeout);
+        let me = threads::current();
+        let mut watch = waiting::DeadlockWatch::new(self, me);
+        let waited = self.exchange.wait(
+            &self.clock,
+            (me, started, deadline),
+            |gate, waiting| self.may_join(gate, waiting),
+            || self.stir_for_newcomer(started),
+            |entry| {
+                let now = self.clock.now();
+                if self.is_fresh(&entry, now) {
+                    Some(entry)
+                } else {
+                    self.screen(entry, now)
+                }
+            },
+            |now| watch.look(now),
+        );
+        let now = self.clock.now();
+        match waited {
+            Waited::Given(entry) | Waited::Taken(entry) => {
+                self.counters.waits.fetch_add(1, Ordering::Relaxed);
+                self.counters
+                    .wait_ticks
+                    .fetch_add(now.saturating_sub(started), Ordering::Relaxed);
+                self.lease(entry, location, started, now)
+            }
+            Waited::Refused(error) => Err(error),
+            Waited::TimedOut => {
+                self.counters.timeouts.fetch_add(1, Ordering::Relaxed);
+                if let Some(handler) = &self.settings.event_handler {
+                    self.guarded("timeout handler", || {
+                        handler.handle_timeout(TimeoutEvent { timeout });
+                    });
+                }
+                Err(self.timed_out(timeout))
+            }
+        }
+    }
+
+    fn may_join(&self, gate: Gate, waiting: usize) -> Result<(), Error> {
+        if gate == Gate::Closed {
+            return Err(self.closed());
+        }
+        match self.settings.max_waiters {
+            Some(most) if waiting >= most as usize => Err(self.too_many_waiters(most)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A lease ended: the connection goes back, into care, or out.
+    pub(super) fn give_back(mut entry: Box<Entry<M>>) {
+        let tether = Arc::clone(&entry.place.tether);
+        let shared = &tether.shared;
+        let now = shared.lease_time();
+        let held = now.saturating_sub(entry.leased_at);
+        if entry.place.desk().end_lease(held, now) {
+            shared.leak_came_back(&entry, held);
+        }
+        if let Some(handler) = &shared.settings.event_handler {
+            let event = CheckinEvent {
+                id: entry.id,
+                duration: Duration::from_nanos(held),
+            };
+            shared.guarded("checkin handler", || handler.handle_checkin(event));
+        }
+        if let Some(reason) = shared.unfit(&mut entry, now) {
+            if reason == CloseReason::Broken {
+                shared.suspect_all(now);
+            }
+            shared.care_for(Care::Close(entry, reason));
+            return;
+        }
+        entry.fresh_at = now;
+        entry.used_at = now;
+        let reset = shared.settings.reset;
+        if !(shared.knowledge.is_clean)(&shared.manager, &entry.conn, reset) {
+            shared.care_for(Care::Reset(entry));
+            return;
+        }
+        shared.put(entry, now);
+    }
+
+    /// Makes a connection available.
+    #[inline]
+    pub(super) fn put(self: &Arc<Self>, entry: Box<Entry<M>>, now: Ticks) {
+        entry.place.desk().set(Status::Idle, now);
+        if !self.exchange.put(entry, &self.clock) {
+            self.sweep_if_closed();
+        }
+    }
+
+    /// Makes a connection available that was just connected or checked.
+    pub(super) fn hand_over(self: &Arc<Self>, mut entry: Box<Entry<M>>, now: Ticks) {
+        entry.fresh_at = now;
+        entry.place.desk().note_fresh(now);
+        if let Some(reason) = self.unwanted(&mut entry, now) {
+            self.care_for(Care::Close(entry, reason));
+            return;
+        }
+        entry.place.desk().set(Status::Idle, now);
+        self.exchange.hand_over(entry);
+        self.sweep_if_closed();
+    }
+
+    /// Why this connection cannot go back, if so.
+    #[inline]
+    fn unfit(&self, entry: &mut Entry<M>, now: Ticks) -> Option<CloseReason> {
+        if entry.discard.is_some() {
+            return entry.discard;
+        }
+        if std::thread::panicking() {
+            return Some(CloseReason::Panicked);
+        }
+        let broken = AssertUnwindSafe(|| self.manager.has_broken(&mut entry.conn));
+        if catch_unwind(broken).unwrap_or(true) {
+            return Some(CloseReason::Broken);
+        }
+        if let Some(hook) = &self.settings.after_return {
+            let verdict = catch_unwind(AssertUnwindSafe(|| hook(&mut entry.conn)));
+            if !matches!(verdict, Ok(Ok(()))) {
+                return Some(CloseReason::Hook);
+            }
+        }
+        self.unwanted(entry, now)
+    }
+
+    /// Whoever puts a connection into a pool that was closed meanwhile takes it out
+    /// again: closing swept before, or sees it now.
+    #[cold]
+    pub(super) fn sweep_if_closed(self: &Arc<Self>) {
+        if self.exchange.gate() == Gate::Closed {
+            self.close_idle(|_| Some(CloseReason::PoolClosed));
+        }
+    }
+
+    /// Takes every idle connection for which `judge` names a reason out, to be closed.
+    pub(super) fn close_idle(
+        self: &Arc<Self>,
+        mut judge: impl FnMut(&mut Entry<M>) -> Option<CloseReason>,
+    ) {
+        let now = self.clock.now();
+        for number in 0..self.exchange.slots() {
+            let Some(mut entry) = self.exchange.take_from(number) else {
+                continue;
+            };
+            match judge(&mut entry) {
+                Some(reason) => self.care_for(Care::Close(entry, reason)),
+                None => {
+                    // Not `put`: that would sweep again.
+                    entry.place.desk().set(Status::Idle, now);
+                    self.exchange.put(entry, &self.clock);
+                }
+            }
+        }
+    }
+
+    /// Gives a slot back. Called by the place's guard.
+    pub(super) fn vacate(self: &Arc<Self>, slot: u32) {
+        let mut ledger = self.ledger.lock();
+        ledger.vacant.push(slot);
+        ledger.reserved -= 1;
+        self.rules.reserved.store(ledger.reserved, Ordering::SeqCst);
+        drop(ledger);
+        self.changed.notify_all();
+    }
+
+    fn stir_for_newcomer(self: &Arc<Self>, now: Ticks) {
+        let rules = &self.rules;
+        let can_grow =
+            rules.reserved.load(Ordering::Relaxed) < rules.max_size.load(Ordering::Relaxed);
+        if can_grow
+            && (self.exchange.waiting() <= 1 || now >= rules.stir_again_at.load(Ordering::Relaxed))
+        {
+            self.stir(now);
+        }
+    }
+
+    /// Looks at the demand and opens what is worth opening.
+    pub(super) fn stir(self: &Arc<Self>, now: Ticks) {
+        if self.exchange.gate() == Gate::Closed {
+            return;
+        }
+        let survey = self.survey(now);
+        let mut ledger = self.ledger.lock();
+        let waiting = self.exchange.waiting() as u32;
+        if waiting == 0 {
+            ledger.queue_since = NEVER;
+        } else if ledger.queue_since == NEVER {
+            ledger.queue_since = self.exchange.head_since().min(now);
+        }
+        let wanted_idle = ledger.min_idle;
+        if survey.idle + ledger.connecting >= wanted_idle {
+            ledger.short_since = NEVER;
+        } else if ledger.short_since == NEVER {
+            ledger.short_since = now;
+        }
+        let may_retry = now >= ledger.retry_at;
+        let background = now >= ledger.background_retry_at;
+        let demand = Demand {
+            max_size: ledger.max_size,
+            max_connecting: if may_retry {
+                self.settings.max_connecting
+            } else {
+                0
+            },
+            reserved: ledger.reserved,
+            connecting: ledger.connecting,
+            open: survey.open,
+            idle: survey.idle,
+            min_idle: if background { wanted_idle } else { 0 },
+            short_for: between(ledger.short_since, now),
+            waiting,
+            queue_age: between(ledger.queue_since, now),
+            hold: survey.hold,
+            connect: ledger.connect_time.unwrap_or_default(),
+            failing: ledger.failures > 0 && may_retry,
+        };
+        let wanted = demand.wanted();
+        let mut places = Vec::new();
+        for _ in 0..wanted {
+            let Some(slot) = ledger.vacant.pop() else {
+                break;
+            };
+            ledger.reserved += 1;
+            ledger.connecting += 1;
+            places.push(Place::new(self, slot));
+        }
+        self.rules.reserved.store(ledger.reserved, Ordering::SeqCst);
+        self.rules
+            .stir_again_at
+            .store(now + STIR_PAUSE, Ordering::Relaxed);
+        let can_grow = ledger.reserved < ledger.max_size;
+        let retry_at = ledger.retry_at;
+        let pause = demand
+            .connect
+            .div_f32(2.0)
+            .clamp(Duration::from_millis(1), STIR_EVERY);
+        drop(ledger);
+        for place in places {
+            place.desk().set(Status::Connecting, now);
+            crew::submit(Box::new(move || super::work::connect(place)));
+        }
+        if waiting > 0 && can_grow {
+            self.wake_keeper(after(now, pause).max(retry_at));
+        }
+    }
+
+    /// The time for a lease that begins or ends: coarse, unless an event handler wants
+    /// to know exactly.
+    #[inline]
+    pub(super) fn lease_time(&self) -> Ticks {
+        if self.settings.event_handler.is_none() {
+            self.clock.coarse()
+        } else {
+            self.clock.now()
+        }
+    }
+
+    /// Has the keeper come by at this moment.
+    pub(super) fn wake_keeper(&self, at: Ticks) {
+        if let Some(membership) = self.membership.get() {
+            membership.wake(at);
+        }
+    }
+
+    /// Runs what the program installed; a panic in it stays here.
+    pub(super) fn guarded(&self, what: &str, run: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            log::error!("millpond: pool {}: a panic in the {what}", self.name);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What the keeper does for a pool when it comes by: expiry, keepalive, leak
+//! reports, and a look at the demand. Blocks nowhere; what may block goes to the
+//! crew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use r2d2::ManageConnection;
+
+use super::counters::CloseReason;
+use super::desk::{Desk, Status};
+use super::exchange::Gate;
+use super::growth::REFILL_DELAY;
+use super::ledger::Care;
+use super::shared::Shared;
+use super::work::ROUND;
+use crate::clock::{NEVER, Ticks, after};
+use crate::keeper::{Tended, crew};
+
+/// Pings under way at the same time: keeping connections alive must not keep them
+/// from callers (vitess #20080).
+const PINGS_AT_ONCE: usize = 2;
+/// When to look again at a ping that had to wait for others.
+const NEXT_PING: Duration = Duration::from_millis(20);
+
+/// What a look at an idle connection says.
+enum Verdict {
+    Close(CloseReason),
+    Ping,
+    /// Nothing before this moment.
+    Until(Ticks),
+}
+
+impl<M: ManageConnection> Tended for Shared<M> {
+    fn tend(self: Arc<Self>, now: Ticks) -> Ticks {
+        let next = self.round(now);
+        // The last owner drops the manager, which is the user's code: not here.
+        if let Some(shared) = Arc::into_inner(self) {
+            crew::submit(Box::new(move || drop(shared)));
+        }
+        next
+    }
+}
+
+impl<M: ManageConnection> Shared<M> {
+    /// Does what is due now; says when to come again.
+    pub(super) fn round(self: &Arc<Self>, now: Ticks) -> Ticks {
+        if self.exchange.gate() == Gate::Closed {
+            self.sweep_if_closed();
+            return NEVER;
+        }
+        let next = self.look_at_idle(now).min(self.report_leaks(now));
+        self.stir(now);
+        let ledger = self.ledger.lock();
+        let mut next = next.min(after(now, ROUND));
+        if ledger.failures > 0 {
+            // A retry that is over stays over until the next attempt has failed.
+            for retry_at in [ledger.retry_at, ledger.background_retry_at] {
+                if retry_at > now {
+                    next = next.min(retry_at);
+                }
+            }
+        }
+        if ledger.short_since != NEVER && ledger.reserved < ledger.max_size {
+            let refill_at = after(ledger.short_since, REFILL_DELAY);
+            next = next.min(refill_at.max(after(now, Duration::from_millis(100))));
+        }
+        if self.exchange.waiting() > 0 && ledger.reserved < ledger.max_size {
+            next = next.min(after(now, Duration::from_millis(10)));
+        }
+        next
+    }
+
+    fn look_at_idle(self: &Arc<Self>, now: Ticks) -> Ticks {
+        let mut next = NEVER;
+        let in_care = |desk: &&Desk| desk.status() == Status::InCare;
+        let mut pings = self.exchange.desks().filter(in_care).count();
+        for number in 0..self.exchange.slots() {
+            let desk = &self.exchange.slot(number).desk;
+            if desk.status() != Status::Idle {
+                continue;
+            }
+            let verdict = match self.judge(desk, now) {
+                Verdict::Until(at) => {
+                    next = next.min(at);
+                    continue;
+                }
+                Verdict::Ping if pings >= PINGS_AT_ONCE => {
+                    next = next.min(after(now, NEXT_PING));
+                    continue;
+                }
+                verdict => verdict,
+            };
+            // Somebody may have been faster: then it is not idle any more.
+            let Some(entry) = self.exchange.take_from(number) else {
+                continue;
+            };
+            match (self.judge(entry.place.desk(), now), verdict) {
+                (Verdict::Close(reason), _) => self.care_for(Care::Close(entry, reason)),
+                (Verdict::Ping, _) => {
+                    pings += 1;
+                    self.care_for(Care::Ping(entry));
+                }
+                (Verdict::Until(_), _) => self.put(entry, now),
+            }
+        }
+        next
+    }
+
+    fn judge(&self, desk: &Desk, now: Ticks) -> Verdict {
+        let expires_at = desk.expires_at();
+        if now >= expires_at {
+            return Verdict::Close(CloseReason::Expired);
+        }
+        let idle_until = match self.settings.idle_timeout {
+            None => NEVER,
+            // Up to a tenth later, and not the same for each connection.
+            Some(timeout) => {
+                let spread = (desk.connection() % 11) as f64 / 100.0;
+                after(desk.used_at(), timeout.mul_f64(1.0 + spread))
+            }
+        };
+        if now >= idle_until {
+            return Verdict::Close(CloseReason::Idle);
+        }
+        let ping_at = match self.settings.keepalive_interval {
+            None => NEVER,
+            Some(interval) => after(desk.fresh_at(), interval),
+        };
+        if now >= ping_at {
+            return Verdict::Ping;
+        }
+        Verdict::Until(expires_at.min(idle_until).min(ping_at))
+    }
+}

@@ -1,0 +1,293 @@
+//! What a pool says to those who wait in vain, and who holds what: holders, leaks,
+//! deadlocks, and the errors that name them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use r2d2::ManageConnection;
+
+use super::desk::Status;
+use super::entry::Entry;
+use super::shared::Shared;
+use super::state::{Holder, State};
+use super::threads;
+use crate::clock::{NEVER, Ticks, after, between};
+use crate::error::{Error, ErrorKind, Phase};
+
+/// How many holders a message names.
+const NAMED_HOLDERS: usize = 5;
+/// How often a waiter that holds a connection itself looks for a deadlock.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The slots at one moment.
+pub(super) struct Survey {
+    pub(super) open: u32,
+    pub(super) idle: u32,
+    /// How long a lease lasts: the mean of those that ended, or of those under way
+    /// if they last longer already.
+    pub(super) hold: Duration,
+}
+
+impl<M: ManageConnection> Shared<M> {
+    pub(super) fn survey(&self, now: Ticks) -> Survey {
+        let (mut open, mut idle, mut under_way, mut ages) = (0, 0, 0_u64, 0);
+        let (mut leases, mut held) = (0, 0);
+        for desk in self.exchange.desks() {
+            let (ended, ticks) = desk.totals();
+            leases += ended;
+            held += ticks;
+            match desk.status() {
+                Status::Idle => {
+                    open += 1;
+                    idle += 1;
+                }
+                Status::Leased | Status::InCare => {
+                    open += 1;
+                    under_way += 1;
+                    ages += now.saturating_sub(desk.since());
+                }
+                Status::Vacant | Status::Connecting | Status::Closing => {}
+            }
+        }
+        let mean = |total: u64, count: u64| total.checked_div(count).unwrap_or(0);
+        let hold = mean(held, leases).max(mean(ages, under_way));
+        Survey {
+            open,
+            idle,
+            hold: Duration::from_nanos(hold),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        let mut state = State {
+            connections: 0,
+            idle_connections: 0,
+            leased: 0,
+            in_care: 0,
+            connecting: 0,
+            closing: 0,
+            waiters: self.exchange.waiting() as u32,
+            max_size: self.rules.max_size.load(Ordering::Relaxed),
+        };
+        for desk in self.exchange.desks() {
+            match desk.status() {
+                Status::Vacant => {}
+                Status::Connecting => state.connecting += 1,
+                Status::Idle => state.idle_connections += 1,
+                Status::Leased => state.leased += 1,
+                Status::InCare => state.in_care += 1,
+                Status::Closing => state.closing += 1,
+            }
+        }
+        state.connections = state.idle_connections + state.leased + state.in_care;
+        state
+    }
+
+    /// Who holds connections, the longest first.
+    pub(super) fn holders(&self, now: Ticks) -> Vec<Holder> {
+        let leased = self
+            .exchange
+            .desks()
+            .filter(|desk| desk.status() == Status::Leased);
+        let mut holders: Vec<_> = leased
+            .map(|desk| Holder {
+                connection_id: desk.connection(),
+                location: desk.location(),
+                thread: threads::name(desk.thread()),
+                held: between(desk.since(), now),
+            })
+            .collect();
+        holders.sort_by_key(|holder| std::cmp::Reverse(holder.held));
+        holders
+    }
+
+    fn error(&self, kind: ErrorKind, phase: Phase, message: String) -> Error {
+        let state = self.state();
+        let holders: Arc<[Holder]> = self.holders(self.clock.now()).into();
+        self.at_home(Error::new(kind, phase, message))
+            .with_state(state, holders)
+    }
+
+    /// Adds the pool's name and endpoint.
+    pub(super) fn at_home(&self, error: Error) -> Error {
+        let error = error.with_pool(Arc::clone(&self.name));
+        if self.endpoint.is_empty() {
+            error
+        } else {
+            error.with_endpoint(Arc::clone(&self.endpoint))
+        }
+    }
+
+    /// The deadline of a waiter came first.
+    pub(super) fn timed_out(&self, timeout: Duration) -> Error {
+        let last_error = self.ledger.lock().last_error.clone();
+        let mut message = format!(
+            "timed out waiting for connection after {:.3} s",
+            timeout.as_secs_f64()
+        );
+        let Some(cause) = last_error else {
+            let state = self.state();
+            let _ = write!(message, "; {state}");
+            self.name_holders(&mut message);
+            message.push_str(
+                "; hold connections for a shorter time, raise max_size \
+                 (POOL_MAX_CONNECTIONS) or connection_timeout (POOL_CONNECTION_TIMEOUT)",
+            );
+            return self.error(ErrorKind::Exhausted, Phase::Queue, message);
+        };
+        let _ = write!(message, ", because connecting fails: {}", cause.message());
+        let error = self.error(cause.kind(), cause.phase(), message);
+        match cause.cause() {
+            Some(source) => error.with_source(source),
+            None => error.with_source(Arc::new(cause)),
+        }
+    }
+
+    fn name_holders(&self, message: &mut String) {
+        let holders = self.holders(self.clock.now());
+        for holder in holders.iter().take(NAMED_HOLDERS) {
+            let _ = write!(message, "; {holder}");
+        }
+        if holders.len() > NAMED_HOLDERS {
+            let _ = write!(message, "; and {} more", holders.len() - NAMED_HOLDERS);
+        }
+    }
+
+    pub(super) fn closed(&self) -> Error {
+        let message = "the pool was closed, or its last handle dropped".to_owned();
+        self.error(ErrorKind::Closed, Phase::Queue, message)
+    }
+
+    pub(super) fn too_many_waiters(&self, most: u32) -> Error {
+        let message = format!("{most} callers wait already (max_waiters)");
+        self.error(ErrorKind::Overloaded, Phase::Queue, message)
+    }
+
+    /// Somebody still holds a connection of a pool that was asked to give up all.
+    pub(super) fn still_held(&self, what: &str, timeout: Duration) -> Error {
+        let mut message = format!(
+            "{what}: not all connections came back in {:.3} s",
+            timeout.as_secs_f64()
+        );
+        let _ = write!(message, "; {}", self.state());
+        self.name_holders(&mut message);
+        self.error(ErrorKind::DeadlineExceeded, Phase::Queue, message)
+    }
+
+    pub(super) fn report_leaks(&self, now: Ticks) -> Ticks {
+        let Some(threshold) = self.settings.leak_threshold else {
+            return NEVER;
+        };
+        let mut next = after(now, threshold);
+        for desk in self
+            .exchange
+            .desks()
+            .filter(|desk| desk.status() == Status::Leased)
+        {
+            let due = after(desk.since(), threshold);
+            if now < due {
+                next = next.min(due);
+            } else if desk.report_leak() {
+                self.counters.leaks.fetch_add(1, Ordering::Relaxed);
+                log::warn!(
+                    pool = &*self.name, connection = desk.connection();
+                    "millpond: pool {}: possible leak: connection {} has been held for {:.3} s \
+                     by thread `{}`, taken at {}",
+                    self.name,
+                    desk.connection(),
+                    between(desk.since(), now).as_secs_f64(),
+                    threads::name(desk.thread()),
+                    desk.location(),
+                );
+            }
+        }
+        next
+    }
+
+    #[cold]
+    pub(super) fn leak_came_back(&self, entry: &Entry<M>, held: Ticks) {
+        log::warn!(
+            pool = &*self.name, connection = entry.id;
+            "millpond: pool {}: connection {}, reported as a possible leak, came back after \
+             {:.3} s; it was taken at {}",
+            self.name,
+            entry.id,
+            Duration::from_nanos(held).as_secs_f64(),
+            entry.place.desk().location(),
+        );
+    }
+}
+
+/// Looks whether every connection is held by threads that wait here themselves.
+///
+/// A lease can be sent to another thread, which no pool can see until that thread
+/// uses it. So what looks like a deadlock must stay just the same for the grace of
+/// `deadlock_detection` before the newest waiter is told.
+pub(super) struct DeadlockWatch<'a, M: ManageConnection> {
+    shared: &'a Arc<Shared<M>>,
+    me: u64,
+    /// The leases that looked deadlocked at the last look.
+    suspected: Vec<(u64, Ticks, u64)>,
+}
+
+impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
+    pub(super) fn new(shared: &'a Arc<Shared<M>>, me: u64) -> Self {
+        Self {
+            shared,
+            me,
+            suspected: Vec::new(),
+        }
+    }
+
+    pub(super) fn look(&mut self, now: Ticks) -> Result<Ticks, Error> {
+        let Some(grace) = self.shared.settings.deadlock_detection else {
+            return Ok(NEVER);
+        };
+        let mut desks = self.shared.exchange.desks();
+        if !desks.any(|desk| desk.status() == Status::Leased && desk.thread() == self.me) {
+            return Ok(NEVER);
+        }
+        let Some(held) = self.held_by_waiters() else {
+            self.suspected.clear();
+            return Ok(after(now, LOOK_EVERY));
+        };
+        if held != self.suspected {
+            self.suspected = held;
+            return Ok(after(now, grace));
+        }
+        self.shared
+            .counters
+            .deadlocks
+            .fetch_add(1, Ordering::Relaxed);
+        let mut message = "deadlock: every connection is held by a thread that waits here for \
+                           another one"
+            .to_owned();
+        self.shared.name_holders(&mut message);
+        message.push_str(
+            "; take one connection per thread at a time, or raise max_size \
+             (POOL_MAX_CONNECTIONS) above the number of threads that take two",
+        );
+        Err(self
+            .shared
+            .error(ErrorKind::Exhausted, Phase::Queue, message))
+    }
+
+    /// Every lease, if all slots are leased to threads that wait.
+    fn held_by_waiters(&self) -> Option<Vec<(u64, Ticks, u64)>> {
+        let waiting = self.shared.exchange.waiting_threads();
+        let mut held = Vec::new();
+        for desk in self.shared.exchange.desks() {
+            match desk.status() {
+                Status::Vacant => {}
+                Status::Leased if waiting.contains(&desk.thread()) => {
+                    held.push((desk.connection(), desk.since(), desk.thread()));
+                }
+                _ => return None,
+            }
+        }
+        let full = held.len() >= self.shared.rules.max_size.load(Ordering::Relaxed) as usize;
+        full.then_some(held)
+    }
+}

@@ -1,0 +1,337 @@
+//! What the crew does for a pool: everything that may block.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use r2d2::{Extensions, ManageConnection};
+
+use super::care::Captured;
+use super::counters::CloseReason;
+use super::desk::Status;
+use super::entry::{Entry, Place};
+use super::lease::PooledConnection;
+use super::ledger::Care;
+use super::settings::Hook;
+use super::shared::Shared;
+use crate::clock::{NEVER, Ticks, after, between};
+use crate::error::{Error, ErrorKind, Phase, Source};
+use crate::event::{AcquireEvent, ReleaseEvent};
+use crate::keeper::crew;
+
+/// How many connections of one pool are cared for at the same time; what bounds
+/// the threads that a frozen server can hold.
+const LANES: u32 = 8;
+
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
+/// Establishes a connection in a reserved place.
+pub(super) fn connect<M: ManageConnection>(place: Place<M>) {
+    let shared = Arc::clone(place.shared());
+    let attempt = Attempt(&shared);
+    let started = shared.clock.now();
+    let generation = shared.rules.generation.load(Ordering::SeqCst);
+    let result = catch_unwind(AssertUnwindSafe(|| establish(&shared)));
+    let now = shared.clock.now();
+    let result = match result {
+        Ok(Ok(conn)) => Ok(conn),
+        Ok(Err((phase, error))) => Err(shared.connect_failed(phase, error)),
+        Err(panic) => Err(shared.at_home(Error::new(
+            ErrorKind::Other,
+            Phase::Connect,
+            format!(
+                "the manager panicked while connecting: {}",
+                text_of(&*panic)
+            ),
+        ))),
+    };
+    match result {
+        Ok(conn) => {
+            shared.counters.created.fetch_add(1, Ordering::Relaxed);
+            let entry = shared.enrol(conn, place, generation, now);
+            if let Some(handler) = &shared.settings.event_handler {
+                let event = AcquireEvent { id: entry.id };
+                shared.guarded("acquire handler", || handler.handle_acquire(event));
+            }
+            log::debug!(
+                pool = &*shared.name, connection = entry.id;
+                "millpond: pool {}: connection {} established", shared.name, entry.id
+            );
+            shared.hand_over(entry, now);
+            shared.ledger.lock().note_success(between(started, now));
+        }
+        Err(error) => {
+            shared
+                .counters
+                .create_failed
+                .fetch_add(1, Ordering::Relaxed);
+            let hopeless = !error.kind().connect_may_heal();
+            let mut ledger = shared.ledger.lock();
+            ledger.note_failure(error.clone(), hopeless, now, shared.settings.retry_delay);
+            let retry_at = ledger.retry_at.min(ledger.background_retry_at);
+            drop(ledger);
+            drop(place);
+            if hopeless {
+                shared.exchange.refuse_all(|| error.clone());
+            }
+            shared.wake_keeper(retry_at);
+        }
+    }
+    drop(attempt);
+    shared.changed.notify_all();
+    shared.stir(now);
+}
+
+/// Counts as one that is connecting, until dropped.
+struct Attempt<'a, M: ManageConnection>(&'a Shared<M>);
+
+impl<M: ManageConnection> Drop for Attempt<'_, M> {
+    fn drop(&mut self) {
+        self.0.ledger.lock().connecting -= 1;
+    }
+}
+
+/// What went wrong while establishing a connection, and in which phase.
+type Failed<M> = (Phase, <M as ManageConnection>::Error);
+
+fn establish<M: ManageConnection>(shared: &Shared<M>) -> Result<M::Connection, Failed<M>> {
+    let mut conn = shared
+        .manager
+        .connect()
+        .map_err(|error| (Phase::Connect, error))?;
+    let settings = &shared.settings;
+    settings
+        .customizer
+        .on_acquire(&mut conn)
+        .map_err(|error| (Phase::Hook, error))?;
+    if let Some(hook) = &settings.after_connect {
+        hook(&mut conn).map_err(|error| (Phase::Hook, error))?;
+    }
+    Ok(conn)
+}
+
+impl<M: ManageConnection> Shared<M> {
+    fn enrol(
+        &self,
+        conn: M::Connection,
+        place: Place<M>,
+        generation: u64,
+        now: Ticks,
+    ) -> Box<Entry<M>> {
+        let id = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        // Up to a tenth earlier, so that connections born together do not die together.
+        let lifetime = self.settings.max_lifetime;
+        let expires_at = lifetime.map_or(NEVER, |lifetime| {
+            after(now, lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()))
+        });
+        place.desk().seat(id, expires_at, now);
+        Box::new(Entry {
+            conn,
+            extensions: Extensions::new(),
+            place,
+            id,
+            born: now,
+            expires_at,
+            generation,
+            // Looked at closely once: the pool may have changed while it connected.
+            epoch: u64::MAX,
+            uses: 0,
+            leased_at: now,
+            fresh_at: now,
+            used_at: now,
+            user: AtomicU64::new(0),
+            discard: None,
+        })
+    }
+
+    fn connect_failed(&self, phase: Phase, error: M::Error) -> Error {
+        let kind = (self.knowledge.classify)(&error);
+        let message = error.to_string();
+        let source = self.capture(error);
+        // A manager of this crate reports our own error already.
+        let error = match source.downcast_ref::<Error>() {
+            Some(ours) => ours.clone(),
+            None => Error::new(kind, phase, message).with_source(source),
+        };
+        self.at_home(error)
+    }
+
+    /// Has the crew care for a connection, when a lane is free.
+    pub(super) fn care_for(self: &Arc<Self>, care: Care<M>) {
+        let (Care::Validate(entry)
+        | Care::Ping(entry)
+        | Care::Reset(entry)
+        | Care::Close(entry, _)) = &care;
+        let status = if matches!(care, Care::Close(..)) {
+            Status::Closing
+        } else {
+            Status::InCare
+        };
+        entry.place.desk().set(status, self.clock.now());
+        let mut ledger = self.ledger.lock();
+        if ledger.lanes_in_use >= LANES {
+            ledger.backlog.push_back(care);
+            return;
+        }
+        ledger.lanes_in_use += 1;
+        drop(ledger);
+        let shared = Arc::clone(self);
+        crew::submit(Box::new(move || shared.run_lane(care)));
+    }
+
+    fn run_lane(self: Arc<Self>, mut care: Care<M>) {
+        loop {
+            if catch_unwind(AssertUnwindSafe(|| self.run(care))).is_err() {
+                log::error!(
+                    "millpond: pool {}: a panic while caring for a connection",
+                    self.name
+                );
+            }
+            let mut ledger = self.ledger.lock();
+            let Some(next) = ledger.backlog.pop_front() else {
+                ledger.lanes_in_use -= 1;
+                break;
+            };
+            care = next;
+        }
+        self.stir(self.clock.now());
+    }
+
+    fn run(self: &Arc<Self>, care: Care<M>) {
+        match care {
+            Care::Validate(entry) | Care::Ping(entry) => {
+                if let Some(entry) = self.check(entry) {
+                    self.hand_over(entry, self.clock.now());
+                }
+            }
+            Care::Reset(mut entry) => {
+                let policy = self.settings.reset;
+                let reset = AssertUnwindSafe(|| {
+                    (self.knowledge.reset)(&self.manager, &mut entry.conn, policy)
+                });
+                match catch_unwind(reset) {
+                    Ok(Ok(())) => {
+                        let now = self.clock.now();
+                        self.hand_over(entry, now);
+                    }
+                    Ok(Err(error)) => {
+                        self.report(error);
+                        self.suspect_all(self.clock.now());
+                        self.close(entry, CloseReason::ResetFailed);
+                    }
+                    Err(_) => self.close(entry, CloseReason::ResetFailed),
+                }
+            }
+            Care::Close(entry, reason) => self.close(entry, reason),
+        }
+    }
+
+    /// Pings the connection; closes it when it does not answer in time.
+    fn check(self: &Arc<Self>, mut entry: Box<Entry<M>>) -> Option<Box<Entry<M>>> {
+        let started = self.clock.now();
+        let valid = AssertUnwindSafe(|| self.manager.is_valid(&mut entry.conn));
+        let verdict = catch_unwind(valid);
+        let now = self.clock.now();
+        match verdict {
+            Ok(Ok(())) if between(started, now) <= self.settings.validation_timeout => {
+                return Some(entry);
+            }
+            Ok(Ok(())) => log::warn!(
+                "millpond: pool {}: connection {} took longer than validation_timeout to answer",
+                self.name,
+                entry.id
+            ),
+            Ok(Err(error)) => self.report(error),
+            Err(_) => log::error!("millpond: pool {}: a panic in is_valid", self.name),
+        }
+        self.suspect_all(started);
+        self.close(entry, CloseReason::Invalid);
+        None
+    }
+
+    fn close(&self, entry: Box<Entry<M>>, reason: CloseReason) {
+        let now = self.clock.now();
+        let Entry {
+            conn,
+            place,
+            id,
+            born,
+            extensions,
+            ..
+        } = *entry;
+        place.desk().set(Status::Closing, now);
+        self.counters.count_closed(reason);
+        log::debug!(
+            pool = &*self.name, connection = id;
+            "millpond: pool {}: connection {id} closed: {reason}", self.name
+        );
+        if let Some(handler) = &self.settings.event_handler {
+            let event = ReleaseEvent {
+                id,
+                age: between(born, now),
+                reason,
+            };
+            self.guarded("release handler", || handler.handle_release(event));
+        }
+        self.guarded("connection's closing", move || {
+            drop(extensions);
+            self.settings.customizer.on_release(conn);
+        });
+        drop(place);
+    }
+
+    /// Hands the error to the error handler, and keeps what can be kept of it.
+    fn capture(&self, error: M::Error) -> Source {
+        if self.settings.error_handler.is_none() {
+            log::error!("millpond: pool {}: {error}", self.name);
+            return (self.knowledge.capture)(error);
+        }
+        let copy = Captured::of(&error);
+        self.report(error);
+        Arc::new(copy)
+    }
+
+    /// Hands an error that no caller gets to the error handler.
+    fn report(&self, error: M::Error) {
+        match &self.settings.error_handler {
+            Some(handler) => self.guarded("error handler", || handler.handle_error(error)),
+            None => log::error!("millpond: pool {}: {error}", self.name),
+        }
+    }
+
+    /// Runs the hook on the caller's thread; a refused connection is not given back.
+    #[cold]
+    pub(super) fn run_before_lease(
+        &self,
+        hook: &Hook<M>,
+        lease: &mut PooledConnection<M>,
+    ) -> Result<(), Error> {
+        let error = match catch_unwind(AssertUnwindSafe(|| hook(&mut *lease))) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                let kind = (self.knowledge.classify)(&error);
+                let message = format!("the before_lease hook failed: {error}");
+                let source = (self.knowledge.capture)(error);
+                Error::new(kind, Phase::Hook, message).with_source(source)
+            }
+            Err(panic) => {
+                let message = format!("the before_lease hook panicked: {}", text_of(&*panic));
+                Error::new(ErrorKind::Other, Phase::Hook, message)
+            }
+        };
+        lease.refuse();
+        Err(self.at_home(error))
+    }
+}
+
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// The keeper's next visit to a pool without anything in particular to do.
+pub(super) const ROUND: Duration = Duration::from_secs(30);
