@@ -298,6 +298,7 @@ impl Backend for Redis {
             return Ok(());
         }
         if conn.noticed.is_spoilt() {
+            conn.broken = true;
             return Err(Error::new(
                 ErrorKind::ConnectionLost,
                 Phase::Validate,

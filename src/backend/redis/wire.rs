@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use redis::ProtocolVersion::RESP3;
 use redis::{
-    Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, Value,
-    cmd,
+    Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult,
+    ServerError, Value, cmd,
 };
 
 use crate::security::Secret;
@@ -96,7 +96,10 @@ pub(super) fn converse(
     for command in commands {
         command.write_packed_command(&mut packed);
     }
-    connection.set_write_timeout(Some(remaining(deadline)?))?;
+    let left = remaining(deadline)?;
+    connection.set_write_timeout(Some(left))?;
+    // Sending reads too: the driver does the TLS handshake with the first command.
+    connection.set_read_timeout(Some(left))?;
     connection.send_packed_command(&packed)?;
     for command in commands {
         let name = match command.args_iter().next() {
@@ -113,7 +116,7 @@ pub(super) fn converse(
                 Value::ServerError(error) if name == b"RESET" => return Err(error.into()),
                 _ if name == b"RESET" => left_over += 1,
                 // The name is a courtesy: servers and proxies may refuse it.
-                Value::ServerError(error) if name == b"CLIENT" && error.code() != "NOAUTH" => break,
+                Value::ServerError(error) if name == b"CLIENT" && is_refusal(&error) => break,
                 Value::ServerError(error) => return Err(error.into()),
                 _ => break,
             }
@@ -123,4 +126,10 @@ pub(super) fn converse(
         }
     }
     Ok(())
+}
+
+/// Whether the server means the command, and not the client.
+fn is_refusal(error: &ServerError) -> bool {
+    let text = error.details().unwrap_or_default();
+    error.code() == "NOPERM" || text.to_ascii_lowercase().starts_with("unknown ")
 }
