@@ -1,1 +1,48 @@
-//! The redis backend.
+//! Redis: a single node, a primary or replica behind Sentinel, or a Cluster.
+//!
+//! [`Redis`] is the manager, [`RedisConfig`] its settings, [`RedisConnection`]
+//! what a lease gives: it implements the driver's [`redis::ConnectionLike`], so
+//! `redis::cmd(..).query(&mut lease)`, `redis::pipe()` and every method of
+//! `redis::Commands` work on a lease directly.
+//!
+//! ```no_run
+//! use millpond::{Redis, RedisConfig};
+//! use redis::Commands;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = millpond::Pool::new(Redis::new(RedisConfig::new().host("localhost"))?)?;
+//! let mut lease = pool.get()?;
+//! let _: () = lease.set("greeting", "hello")?;
+//! let text: String = lease.get("greeting")?;
+//! let both: (String, i64) = redis::pipe().get("greeting").incr("visits", 1).query(&mut lease)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants:
+//! - Every command passes through [`RedisConnection`], which looks at its name
+//!   only; what changes the connection (`SELECT`, `WATCH`, `SUBSCRIBE`, ...) is
+//!   noticed there, and a lease that did nothing of the kind is clean without I/O.
+//! - After an I/O or protocol error a reply may still be on its way, so the
+//!   connection counts as broken from then on, whatever the driver thinks of it.
+//! - Nothing is sent twice: the driver's own retries are off.
+//!
+//! A pipeline that times out goes on to wait for each of its replies (the driver
+//! does so), so it can last as long as the read timeout times its commands.
+
+mod cluster;
+mod config;
+mod connection;
+mod errors;
+mod manager;
+mod notice;
+mod reply;
+mod sentinel;
+mod service;
+mod tls;
+mod wire;
+
+pub use config::{RedisConfig, SentinelRole};
+pub use connection::RedisConnection;
+pub use manager::Redis;
+pub use reply::Reply;

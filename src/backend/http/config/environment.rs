@@ -1,0 +1,145 @@
+//! The `HTTP_*` variables.
+
+use super::HttpConfig;
+use crate::config::Vars;
+use crate::error::Error;
+
+impl HttpConfig {
+    /// Reads the process's environment; `None` unless `HTTP_ENABLED` is true.
+    ///
+    /// | variable | default |
+    /// |---|---|
+    /// | `HTTP_BASE_URL` | none, required |
+    /// | `HTTP_TIMEOUT` `HTTP_CONNECT_TIMEOUT` `HTTP_READ_TIMEOUT` `HTTP_CHECK_TIMEOUT` | 30, 10, none, 3 (seconds) |
+    /// | `HTTP_MAX_REDIRECTS` `HTTP_MAX_BODY_BYTES` | 10, 16777216 |
+    /// | `HTTP_USER_AGENT` `HTTP_HEADERS` (`Name:value,Name:value`) | millpond/VERSION, none |
+    /// | `HTTP_BEARER_TOKEN`, or `HTTP_USER` and `HTTP_PASSWORD`, or `HTTP_API_KEY` and `HTTP_API_KEY_HEADER` | none (X-API-Key) |
+    /// | `HTTP_SSL_CA_FILE` `HTTP_SSL_CERT_FILE` `HTTP_SSL_KEY_FILE` | none |
+    /// | `HTTP_KEEP_ALIVE` `HTTP_HEALTH_PATH` | true, none |
+    /// | `SECURITY_CONNECTION_ENCRYPTION` `SECURITY_CERTIFICATE_VALIDATION` | true, true |
+    ///
+    /// Token, password and key also as `NAME_FILE`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) with every
+    /// mistake at once.
+    pub fn from_env() -> Result<Option<Self>, Error> {
+        Self::from_vars(Vars::process())
+    }
+
+    pub(super) fn from_vars(mut vars: Vars) -> Result<Option<Self>, Error> {
+        if vars.flag("HTTP_ENABLED") != Some(true) {
+            return vars.finish().map(|()| None);
+        }
+        let mut config = Self::new(vars.text("HTTP_BASE_URL").unwrap_or_default());
+        config.read_manners(&mut vars);
+        config.read_login(&mut vars);
+        config.read_headers(&mut vars);
+        config.read_tls(&mut vars);
+        config.check(&mut vars);
+        vars.finish().map(|()| Some(config))
+    }
+
+    fn read_manners(&mut self, vars: &mut Vars) {
+        if let Some(timeout) = vars.seconds("HTTP_TIMEOUT") {
+            self.timeout = timeout;
+        }
+        if let Some(timeout) = vars.seconds("HTTP_CONNECT_TIMEOUT") {
+            self.connect_timeout = timeout;
+        }
+        if let Some(timeout) = vars.seconds("HTTP_READ_TIMEOUT") {
+            self.read_timeout = Some(timeout);
+        }
+        if let Some(timeout) = vars.seconds("HTTP_CHECK_TIMEOUT") {
+            self.check_timeout = timeout;
+        }
+        if let Some(count) = vars.parse("HTTP_MAX_REDIRECTS", "0 or more") {
+            self.max_redirects = count;
+        }
+        if let Some(bytes) = vars.parse("HTTP_MAX_BODY_BYTES", "0 or more") {
+            self.max_body = bytes;
+        }
+        if let Some(text) = vars.text("HTTP_USER_AGENT") {
+            self.user_agent = text;
+        }
+        if let Some(wanted) = vars.flag("HTTP_KEEP_ALIVE") {
+            self.keep_alive = wanted;
+        }
+        self.health_path = vars.text("HTTP_HEALTH_PATH");
+    }
+
+    fn read_login(&mut self, vars: &mut Vars) {
+        let token = vars.secret_text("HTTP_BEARER_TOKEN");
+        let user = vars.text("HTTP_USER");
+        let password = vars.secret_text("HTTP_PASSWORD");
+        let key = vars.secret_text("HTTP_API_KEY");
+        if [token.is_some(), user.is_some(), key.is_some()]
+            .into_iter()
+            .filter(|given| *given)
+            .count()
+            > 1
+        {
+            vars.mistake(
+                "HTTP_BEARER_TOKEN, HTTP_USER and HTTP_API_KEY",
+                "more than one of them",
+                "one",
+            );
+        }
+        let mut config = std::mem::replace(self, Self::new(""));
+        if let Some(token) = token {
+            config = config.bearer_token(token);
+        }
+        if let Some(user) = user {
+            config = config.basic_auth(user, password.unwrap_or_default());
+        }
+        if let Some(key) = key {
+            let header = vars.text("HTTP_API_KEY_HEADER");
+            config = config.api_key(header.unwrap_or_else(|| "X-API-Key".into()), key);
+        }
+        *self = config;
+    }
+
+    fn read_headers(&mut self, vars: &mut Vars) {
+        let Some(text) = vars.text("HTTP_HEADERS") else {
+            return;
+        };
+        for item in text.split(',').filter(|item| !item.trim().is_empty()) {
+            match item.split_once(':') {
+                Some((name, value)) => {
+                    let header = (name.trim().to_owned(), value.trim().into());
+                    self.headers.push(header);
+                }
+                None => vars.mistake("HTTP_HEADERS", "***", "Name:value,Name:value"),
+            }
+        }
+    }
+
+    fn read_tls(&mut self, vars: &mut Vars) {
+        if let Some(required) = vars.flag("SECURITY_CONNECTION_ENCRYPTION") {
+            self.allow_plaintext = !required;
+        }
+        let mut tls = std::mem::take(&mut self.tls);
+        if let Some(path) = vars.text("HTTP_SSL_CA_FILE") {
+            tls = tls.ca_file(path);
+        }
+        let certificate = vars.text("HTTP_SSL_CERT_FILE");
+        let key = vars.text("HTTP_SSL_KEY_FILE");
+        if certificate.is_some() != key.is_some() {
+            vars.mistake(
+                "HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE",
+                "one without the other",
+                "both or none",
+            );
+        }
+        if let Some((certificate, key)) = certificate.zip(key) {
+            tls = tls.client_certificate(certificate, key);
+        }
+        if vars.flag("SECURITY_CERTIFICATE_VALIDATION") == Some(false) {
+            tls = tls.danger_trust_any_certificate();
+        }
+        self.tls = tls;
+    }
+}
+
+#[cfg(test)]
+mod tests;

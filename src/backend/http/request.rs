@@ -1,0 +1,247 @@
+//! What a request needs: the full URL, the default headers, redirects.
+
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use url::Url;
+
+use super::config::{Base, HttpConfig, Login};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::security::base64;
+
+/// The service's URL and what is sent with every request.
+#[derive(Debug)]
+pub(super) struct Defaults {
+    origin: String,
+    prefix: String,
+    headers: HeaderMap,
+    max_redirects: u32,
+}
+
+impl Defaults {
+    /// # Errors
+    /// [`ErrorKind::Configuration`] where a header cannot be sent.
+    pub(super) fn new(config: &HttpConfig, base: &Base) -> Result<Self, Error> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &config.headers {
+            headers.append(header_name(name)?, header_value(value.expose())?);
+        }
+        let basic = |user: &str, password: &str| {
+            header_value(&format!(
+                "Basic {}",
+                base64(format!("{user}:{password}").as_bytes())
+            ))
+        };
+        match (&config.login, &base.login) {
+            (Some(Login::Bearer(token)), _) => {
+                let value = header_value(&format!("Bearer {}", token.expose()))?;
+                headers.insert(AUTHORIZATION, value);
+            }
+            (Some(Login::Basic(user, password)), _) | (None, Some((user, password))) => {
+                headers.insert(AUTHORIZATION, basic(user, password.expose())?);
+            }
+            (Some(Login::ApiKey(name, key)), _) => {
+                headers.insert(header_name(name)?, header_value(key.expose())?);
+            }
+            (None, None) => {}
+        }
+        Ok(Self {
+            origin: base.origin.clone(),
+            prefix: base.prefix.clone(),
+            headers,
+            max_redirects: config.max_redirects,
+        })
+    }
+
+    pub(super) fn max_redirects(&self) -> u32 {
+        self.max_redirects
+    }
+
+    /// Makes the path a full URL and adds the default headers that are not set.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOperation`] for what is no path.
+    pub(super) fn complete<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
+        let uri = request.uri();
+        if uri.scheme().is_some() || uri.authority().is_some() {
+            return Err(invalid(
+                "give a path, not a whole URL: the host is the connection's",
+            ));
+        }
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut full = String::with_capacity(self.origin.len() + self.prefix.len() + path.len());
+        full.push_str(&self.origin);
+        full.push_str(&self.prefix);
+        full.push_str(path);
+        *request.uri_mut() = Uri::try_from(full).map_err(|error| invalid(&error.to_string()))?;
+        let headers = request.headers_mut();
+        for name in self.headers.keys() {
+            if !headers.contains_key(name) {
+                for value in self.headers.get_all(name) {
+                    headers.append(name, value.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The request that a redirect asks for, or nothing when it is none to follow.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOperation`] for a location that is no HTTP URL.
+    pub(super) fn redirected(
+        &self,
+        request: &Request<Vec<u8>>,
+        status: u16,
+        headers: &HeaderMap,
+    ) -> Result<Option<Request<Vec<u8>>>, Error> {
+        let location = match status {
+            301 | 302 | 303 | 307 | 308 => headers.get(LOCATION),
+            _ => None,
+        };
+        let Some(location) = location else {
+            return Ok(None);
+        };
+        let location = location
+            .to_str()
+            .map_err(|error| invalid(&error.to_string()))?;
+        let target = Url::parse(&request.uri().to_string())
+            .and_then(|from| from.join(location))
+            .map_err(|error| invalid(&format!("redirected to no URL: {error}")))?;
+        let was_encrypted = self.origin.starts_with("https:");
+        match target.scheme() {
+            "https" => {}
+            "http" if !was_encrypted => {}
+            other => return Err(invalid(&format!("redirected from https to {other}"))),
+        }
+        let mut next = request.clone();
+        let same_origin = target.origin().ascii_serialization() == self.origin;
+        let uri = Uri::try_from(target.as_str()).map_err(|error| invalid(&error.to_string()))?;
+        *next.uri_mut() = uri;
+        if !same_origin {
+            // None of what was meant for the service alone.
+            for name in self.headers.keys().chain([&AUTHORIZATION, &COOKIE]) {
+                next.headers_mut().remove(name);
+            }
+        }
+        let becomes_get = match status {
+            303 => *request.method() != Method::HEAD,
+            301 | 302 => *request.method() == Method::POST,
+            _ => false,
+        };
+        if becomes_get {
+            *next.method_mut() = Method::GET;
+            next.body_mut().clear();
+            next.headers_mut().remove(CONTENT_TYPE);
+            next.headers_mut().remove(CONTENT_LENGTH);
+        }
+        Ok(Some(next))
+    }
+}
+
+pub(super) fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, Phase::Operation, message)
+}
+
+fn wrong(message: &str) -> Error {
+    Error::new(ErrorKind::Configuration, Phase::Configure, message)
+}
+
+fn header_name(name: &str) -> Result<HeaderName, Error> {
+    HeaderName::try_from(name).map_err(|_| wrong("a header's name has forbidden characters"))
+}
+
+/// A value that is kept out of logs.
+fn header_value(value: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::try_from(value)
+        .map_err(|_| wrong("a header's value has control characters"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use ureq::http::{HeaderMap, HeaderValue, Method, Request};
+
+    use super::Defaults;
+    use crate::backend::http::HttpConfig;
+
+    fn defaults(config: &HttpConfig) -> Defaults {
+        Defaults::new(config, &config.base().unwrap()).unwrap()
+    }
+
+    fn request(method: Method, path: &str) -> Request<Vec<u8>> {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .body(b"body".to_vec())
+            .unwrap()
+    }
+
+    fn location(to: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("location", HeaderValue::from_static(to));
+        headers
+    }
+
+    #[test]
+    fn paths_are_put_after_the_base() {
+        let defaults = defaults(&HttpConfig::new("https://u:p@h.example/v1/").header("X-A", "1"));
+        let mut asked = request(Method::GET, "/users?x=1");
+        defaults.complete(&mut asked).unwrap();
+        assert_eq!(asked.uri(), "https://h.example/v1/users?x=1");
+        assert_eq!(asked.headers()["authorization"], "Basic dTpw");
+        assert_eq!(asked.headers()["x-a"], "1");
+        assert!(
+            defaults
+                .complete(&mut request(Method::GET, "https://other/"))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn secrets_stay_with_their_origin() {
+        let config = HttpConfig::new("https://h.example").api_key("X-Key", "secret");
+        let defaults = defaults(&config);
+        let mut asked = request(Method::GET, "/a");
+        defaults.complete(&mut asked).unwrap();
+        let near = defaults
+            .redirected(&asked, 302, &location("/b"))
+            .unwrap()
+            .unwrap();
+        assert!(near.headers().contains_key("x-key"));
+        let away = defaults.redirected(&asked, 302, &location("https://evil.example/"));
+        assert!(!away.unwrap().unwrap().headers().contains_key("x-key"));
+        assert!(
+            defaults
+                .redirected(&asked, 302, &location("http://h.example/"))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn methods_and_bodies_of_redirects() {
+        let defaults = defaults(&HttpConfig::new("http://localhost"));
+        let mut asked = request(Method::POST, "/a");
+        defaults.complete(&mut asked).unwrap();
+        let follow = |status| {
+            defaults
+                .redirected(&asked, status, &location("/b"))
+                .unwrap()
+                .unwrap()
+        };
+        assert_eq!(
+            (follow(303).method(), follow(303).body().len()),
+            (&Method::GET, 0)
+        );
+        assert_eq!(
+            (follow(307).method(), follow(307).body().len()),
+            (&Method::POST, 4)
+        );
+        assert!(
+            defaults
+                .redirected(&asked, 304, &location("/b"))
+                .unwrap()
+                .is_none()
+        );
+    }
+}

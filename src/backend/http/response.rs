@@ -1,0 +1,105 @@
+//! A response with its body.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::de::DeserializeOwned;
+use ureq::http::HeaderMap;
+
+use super::errors::{self, HttpStatusError};
+use super::retry_after;
+use crate::error::{Error, ErrorKind, Phase};
+
+/// A response that was read to its end, so that its connection could be kept.
+/// Any status counts: see [`error_for_status`](Self::error_for_status).
+#[derive(Clone, Debug)]
+pub struct HttpResponse {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl HttpResponse {
+    pub(super) fn new(status: u16, headers: HeaderMap, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            headers,
+            body,
+        }
+    }
+
+    /// The status code, such as 200.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// All headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The first header of this name, where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long the service asks to wait before the next request: `Retry-After`, in
+    /// seconds or as a date.
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry_after::parse(self.header("retry-after")?, SystemTime::now())
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The body, taken out.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.body
+    }
+
+    /// The body as text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOperation`] when it is not UTF-8.
+    pub fn text(&self) -> Result<&str, Error> {
+        std::str::from_utf8(&self.body).map_err(|error| {
+            let message = format!("the body is not text: {error}");
+            Error::new(ErrorKind::InvalidOperation, Phase::Operation, message)
+                .with_source(Arc::new(error))
+        })
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOperation`] when it is not JSON of this type.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let message = format!("the body is not the JSON expected: {error}");
+            Error::new(ErrorKind::InvalidOperation, Phase::Operation, message)
+                .with_source(Arc::new(error))
+        })
+    }
+
+    /// Makes an error of a status of 400 and above, with an [`HttpStatusError`] as
+    /// its source.
+    ///
+    /// # Errors
+    /// For 401 [`ErrorKind::Authentication`], 403 `Permission`, 404 and 410
+    /// `NotFound`, 409 and 412 `Conflict`, 408 and 504 `DeadlineExceeded`, 429 and
+    /// 503 `Overloaded`, any other 4xx `InvalidOperation`, any other 5xx `Other`.
+    pub fn error_for_status(self) -> Result<Self, Error> {
+        if self.status < 400 {
+            return Ok(self);
+        }
+        let refused = HttpStatusError::new(self.status, self.retry_after(), &self.body);
+        Err(errors::refused(refused))
+    }
+}

@@ -1,0 +1,195 @@
+//! The `REDIS_*` variables.
+
+use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology};
+use crate::config::Vars;
+use crate::error::Error;
+use crate::security::Tls;
+
+impl RedisConfig {
+    /// Reads the process's environment; `None` unless `REDIS_ENABLED` is true or
+    /// `REDIS_URL` is set. What `REDIS_URL` says is overruled by the others:
+    ///
+    /// | variable | default |
+    /// |---|---|
+    /// | `REDIS_HOST` `REDIS_PORT` `REDIS_DB` | localhost, 6379, 0 |
+    /// | `REDIS_USER` `REDIS_PASSWORD` (or `REDIS_PASSWORD_FILE`) | none |
+    /// | `REDIS_SSL` `REDIS_SSL_CA_FILE` `REDIS_SSL_CERT_FILE` `REDIS_SSL_KEY_FILE` | false, none |
+    /// | `REDIS_DECODE_RESPONSES` `REDIS_PROTOCOL` `REDIS_CLIENT_NAME` | true, 2, millpond |
+    /// | `REDIS_CONNECT_TIMEOUT` `REDIS_READ_TIMEOUT` `REDIS_WRITE_TIMEOUT` `REDIS_CHECK_TIMEOUT` | 10, 30, 30, 3 (seconds) |
+    /// | `REDIS_SENTINELS` (`host:port,...`) `REDIS_SENTINEL_MASTER` `REDIS_SENTINEL_ROLE` | none, none, master |
+    /// | `REDIS_SENTINEL_USER` `REDIS_SENTINEL_PASSWORD` (or its `_FILE`) | none |
+    /// | `REDIS_CLUSTER_NODES` (`host:port,...`) | none |
+    /// | `SECURITY_CONNECTION_ENCRYPTION` `SECURITY_CERTIFICATE_VALIDATION` | true, true |
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) with every
+    /// mistake at once.
+    pub fn from_env() -> Result<Option<Self>, Error> {
+        Self::from_vars(Vars::process())
+    }
+
+    pub(super) fn from_vars(mut vars: Vars) -> Result<Option<Self>, Error> {
+        let url = vars.secret_text("REDIS_URL");
+        let enabled = vars.flag("REDIS_ENABLED").unwrap_or(url.is_some());
+        if !enabled {
+            return vars.finish().map(|()| None);
+        }
+        let mut config = Self::new();
+        if let Some(url) = url {
+            match Self::new().with_url(&url) {
+                Ok(read) => config = read,
+                Err(mistake) => vars.mistake(
+                    "REDIS_URL",
+                    "***",
+                    &format!("redis://[user[:password]@]host[:port][/db] ({mistake})"),
+                ),
+            }
+        }
+        config.read_servers(&mut vars);
+        config.read_login(&mut vars);
+        config.read_tls(&mut vars);
+        config.read_manners(&mut vars);
+        config.check(&mut vars);
+        vars.finish().map(|()| Some(config))
+    }
+
+    fn read_servers(&mut self, vars: &mut Vars) {
+        if let Topology::Single(Address::Tcp(host, port)) = &mut self.topology {
+            if let Some(given) = vars.text("REDIS_HOST") {
+                *host = given;
+            }
+            if let Some(given) = vars.parse("REDIS_PORT", "1 to 65535") {
+                *port = given;
+            }
+        }
+        let sentinels = addresses(vars, "REDIS_SENTINELS", 26379);
+        let nodes = addresses(vars, "REDIS_CLUSTER_NODES", DEFAULT_PORT);
+        if sentinels.is_some() && nodes.is_some() {
+            vars.mistake(
+                "REDIS_CLUSTER_NODES",
+                "set",
+                "either it or REDIS_SENTINELS, not both",
+            );
+        }
+        if let Some(nodes) = nodes {
+            self.topology = Topology::Cluster(nodes);
+        }
+        if let Some(sentinels) = sentinels {
+            let primary = vars.text("REDIS_SENTINEL_MASTER").unwrap_or_default();
+            let mut config = std::mem::take(self).sentinel(primary, sentinels);
+            match vars.text("REDIS_SENTINEL_ROLE").as_deref() {
+                None | Some("master" | "primary") => {}
+                Some("replica" | "slave") => config = config.sentinel_role(SentinelRole::Replica),
+                Some(other) => vars.mistake("REDIS_SENTINEL_ROLE", other, "master or replica"),
+            }
+            if let Some(password) = vars.secret_text("REDIS_SENTINEL_PASSWORD") {
+                let user = vars.text("REDIS_SENTINEL_USER");
+                config = config.sentinel_login(user.as_deref(), password);
+            }
+            *self = config;
+        }
+    }
+
+    fn read_login(&mut self, vars: &mut Vars) {
+        if let Some(db) = vars.parse("REDIS_DB", "0 or more") {
+            self.db = db;
+        }
+        if let Some(user) = vars.text("REDIS_USER") {
+            self.user = Some(user);
+        }
+        if let Some(password) = vars.secret_text("REDIS_PASSWORD") {
+            self.password = Some(password.into());
+        }
+    }
+
+    fn read_tls(&mut self, vars: &mut Vars) {
+        match vars.flag("REDIS_SSL") {
+            Some(true) => {
+                self.tls.get_or_insert_default();
+            }
+            Some(false) => self.tls = None,
+            None => {}
+        }
+        if let Some(allowed) = vars.flag("SECURITY_CONNECTION_ENCRYPTION") {
+            self.allow_plaintext = !allowed;
+        }
+        let validate = vars.flag("SECURITY_CERTIFICATE_VALIDATION") != Some(false);
+        let ca_file = vars.text("REDIS_SSL_CA_FILE");
+        let certificate = vars.text("REDIS_SSL_CERT_FILE");
+        let key = vars.text("REDIS_SSL_KEY_FILE");
+        if certificate.is_some() != key.is_some() {
+            vars.mistake(
+                "REDIS_SSL_CERT_FILE and REDIS_SSL_KEY_FILE",
+                "one without the other",
+                "both or none",
+            );
+        }
+        self.tls = self.tls.take().map(|mut tls: Tls| {
+            if let Some(path) = ca_file {
+                tls = tls.ca_file(path);
+            }
+            if let Some((certificate, key)) = certificate.zip(key) {
+                tls = tls.client_certificate(certificate, key);
+            }
+            if validate {
+                tls
+            } else {
+                tls.danger_trust_any_certificate()
+            }
+        });
+    }
+
+    fn read_manners(&mut self, vars: &mut Vars) {
+        if let Some(wanted) = vars.flag("REDIS_DECODE_RESPONSES") {
+            self.decode_responses = wanted;
+        }
+        match vars.parse::<u8>("REDIS_PROTOCOL", "2 or 3") {
+            None => {}
+            Some(2) => self.resp3 = false,
+            Some(3) => self.resp3 = true,
+            Some(other) => vars.mistake("REDIS_PROTOCOL", &other.to_string(), "2 or 3"),
+        }
+        if let Some(name) = vars.text("REDIS_CLIENT_NAME") {
+            self.client_name = name;
+        }
+        if let Some(timeout) = vars.seconds("REDIS_CONNECT_TIMEOUT") {
+            self.connect_timeout = timeout;
+        }
+        if let Some(timeout) = vars.seconds("REDIS_READ_TIMEOUT") {
+            self.read_timeout = Some(timeout);
+        }
+        if let Some(timeout) = vars.seconds("REDIS_WRITE_TIMEOUT") {
+            self.write_timeout = Some(timeout);
+        }
+        if let Some(timeout) = vars.seconds("REDIS_CHECK_TIMEOUT") {
+            self.check_timeout = timeout;
+        }
+    }
+}
+
+/// A list of `host:port`, where the port may be left out.
+fn addresses(vars: &mut Vars, name: &str, default_port: u16) -> Option<Vec<(String, u16)>> {
+    let text = vars.text(name)?;
+    let mut found = Vec::new();
+    for item in text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+    {
+        let (host, port) = match item.rsplit_once(':') {
+            // An IPv6 address without brackets has no port.
+            Some((host, _)) if host.contains(':') && !host.ends_with(']') => (item, None),
+            Some((host, port)) => (host, Some(port)),
+            None => (item, None),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        match port.map_or(Ok(default_port), str::parse) {
+            Ok(port) => found.push((host.to_owned(), port)),
+            Err(_) => vars.mistake(name, item, "host:port,host:port"),
+        }
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests;

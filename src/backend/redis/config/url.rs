@@ -1,0 +1,96 @@
+//! Redis URLs.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::{Address, DEFAULT_PORT, RedisConfig, Topology};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::security::Tls;
+
+impl RedisConfig {
+    /// Reads `redis://[user[:password]@]host[:port][/db]`, `rediss://` for TLS, or
+    /// `unix:///path/to/socket?db=1`. `?protocol=resp3` selects RESP3, the fragment
+    /// `#insecure` trusts any certificate.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`], without the URL's user information.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        Self::new().with_url(url).map_err(|mistake| {
+            Error::new(
+                ErrorKind::Configuration,
+                Phase::Configure,
+                format!("Redis URL: {mistake}"),
+            )
+        })
+    }
+
+    pub(super) fn with_url(mut self, text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        let encrypted = match url.scheme() {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
+            "unix" | "redis+unix" | "valkey+unix" => {
+                self.topology = Topology::Single(Address::Unix(decoded(url.path())?.into()));
+                return self.with_query(&url);
+            }
+            other => return Err(format!("scheme `{other}`, accepted: redis, rediss, unix")),
+        };
+        let host = match url.host() {
+            // `redis` is no scheme that the URL standard knows, so the host comes
+            // percent-encoded and an IPv4 address as a domain.
+            Some(url::Host::Domain(name)) => decoded(name)?,
+            Some(url::Host::Ipv4(ip)) => ip.to_string(),
+            Some(url::Host::Ipv6(ip)) => ip.to_string(),
+            None => "localhost".into(),
+        };
+        let port = url.port().unwrap_or(DEFAULT_PORT);
+        self.topology = Topology::Single(Address::Tcp(host, port));
+        if !url.username().is_empty() {
+            self.user = Some(decoded(url.username())?);
+        }
+        if let Some(password) = url.password() {
+            self.password = Some(decoded(password)?.into());
+        }
+        if encrypted {
+            self.tls = Some(match url.fragment() {
+                None => Tls::new(),
+                Some("insecure") => Tls::new().danger_trust_any_certificate(),
+                Some(other) => return Err(format!("fragment `{other}`, accepted: insecure")),
+            });
+        }
+        let path = url.path().trim_matches('/');
+        if !path.is_empty() {
+            self.db = database(path)?;
+        }
+        self.with_query(&url)
+    }
+
+    fn with_query(mut self, url: &Url) -> Result<Self, String> {
+        for (name, value) in url.query_pairs() {
+            match (&*name, &*value) {
+                ("db", number) => self.db = database(number)?,
+                ("user", name) => self.user = Some(name.into()),
+                ("pass" | "password", password) => self.password = Some(password.into()),
+                ("protocol", "resp3" | "3") => self.resp3 = true,
+                ("protocol", "resp2" | "2") => self.resp3 = false,
+                ("protocol", other) => {
+                    return Err(format!("protocol `{other}`, accepted: resp2, resp3"));
+                }
+                ("client_name", name) => self.client_name = name.into(),
+                (other, _) => return Err(format!("unknown parameter `{other}`")),
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn decoded(text: &str) -> Result<String, String> {
+    let text = percent_decode_str(text).decode_utf8();
+    text.map(Into::into)
+        .map_err(|_| "percent-encoded text that is not UTF-8".into())
+}
+
+fn database(text: &str) -> Result<i64, String> {
+    text.parse()
+        .map_err(|_| format!("database `{text}`, accepted: a number"))
+}

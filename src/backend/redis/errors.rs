@@ -1,0 +1,233 @@
+//! Redis errors in the crate's vocabulary.
+//!
+//! The driver knows few of the server's error codes, so the code itself decides:
+//!
+//! | code | kind |
+//! |---|---|
+//! | `NOAUTH` `WRONGPASS` | `Authentication` |
+//! | `NOPERM` `DENIED` | `Permission` |
+//! | `READONLY` `MOVED` `ASK` | `WrongRole` |
+//! | `LOADING` `BUSY` `TRYAGAIN` `CLUSTERDOWN` `MASTERDOWN` `NOREPLICAS`, too many clients | `Overloaded` |
+//! | `OOM` `MISCONF` | `ResourceLimit` |
+//! | `NOSCRIPT` `NOGROUP` `NOTBUSY` | `NotFound` |
+//! | `BUSYKEY` `BUSYGROUP` | `Constraint` |
+//! | `NOPROTO`; while connecting: database out of range | `Configuration` |
+//! | any other | `InvalidOperation` |
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+
+use redis::{ErrorKind as Driver, RedisError};
+
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+
+/// The kind of a driver's error on an established connection.
+pub(super) fn classify(error: &RedisError) -> ErrorKind {
+    match error.kind() {
+        Driver::AuthenticationFailed => ErrorKind::Authentication,
+        Driver::Io => io_cause(error).map_or(ErrorKind::ConnectionLost, classify_lost),
+        Driver::Parse | Driver::ClusterConnectionNotFound => ErrorKind::ConnectionLost,
+        Driver::UnexpectedReturnType | Driver::Client => ErrorKind::InvalidOperation,
+        Driver::InvalidClientConfig | Driver::RESP3NotSupported => ErrorKind::Configuration,
+        _ => {
+            let text = error.detail().unwrap_or_default();
+            error
+                .code()
+                .map_or(ErrorKind::Other, |code| classify_code(code, text))
+        }
+    }
+}
+
+fn classify_code(code: &str, text: &str) -> ErrorKind {
+    match code {
+        "NOAUTH" | "WRONGPASS" => ErrorKind::Authentication,
+        "NOPERM" | "DENIED" => ErrorKind::Permission,
+        "READONLY" | "MOVED" | "ASK" => ErrorKind::WrongRole,
+        "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS" => {
+            ErrorKind::Overloaded
+        }
+        "OOM" | "MISCONF" => ErrorKind::ResourceLimit,
+        "NOSCRIPT" | "NOGROUP" | "NOTBUSY" => ErrorKind::NotFound,
+        "BUSYKEY" | "BUSYGROUP" => ErrorKind::Constraint,
+        "NOPROTO" => ErrorKind::Configuration,
+        "ERR" if text.starts_with("max number of clients") => ErrorKind::Overloaded,
+        // What servers before 6.0 say to a wrong or needless password.
+        "ERR" if text.contains("invalid password") || text.contains("AUTH") => {
+            ErrorKind::Authentication
+        }
+        _ => ErrorKind::InvalidOperation,
+    }
+}
+
+/// An I/O error after the connection was established.
+fn classify_lost(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ErrorKind::DeadlineExceeded,
+        _ if tls_cause(error).is_some() => ErrorKind::Connect(ConnectFailure::Tls),
+        _ => ErrorKind::ConnectionLost,
+    }
+}
+
+/// An I/O error before that.
+pub(super) fn classify_connect(error: &io::Error) -> ErrorKind {
+    if tls_cause(error).is_some() {
+        return ErrorKind::Connect(ConnectFailure::Tls);
+    }
+    match classify_io(error) {
+        // The server hung up on the handshake: it turned the connection away.
+        ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
+        kind => kind,
+    }
+}
+
+/// The I/O error inside. The driver keeps it behind an `Arc` in its `source`, so
+/// that looking through the chain of causes does not find it.
+fn io_cause(error: &RedisError) -> Option<&io::Error> {
+    let source = StdError::source(error)?;
+    let shared = source.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
+    shared.downcast_ref()
+}
+
+fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// An error while connecting, with what to do about it.
+pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
+    let kind = match io_cause(&error) {
+        Some(io) => classify_connect(io),
+        None if is_tls(&error) => ErrorKind::Connect(ConnectFailure::Tls),
+        None => match classify(&error) {
+            ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
+            ErrorKind::InvalidOperation if names_database(&error) => ErrorKind::Configuration,
+            kind => kind,
+        },
+    };
+    let hint = match kind {
+        ErrorKind::Authentication => "; check REDIS_USER and REDIS_PASSWORD",
+        ErrorKind::Permission => "; check the ACL of REDIS_USER",
+        ErrorKind::Connect(ConnectFailure::Refused) => {
+            "; check REDIS_HOST and REDIS_PORT, that the server runs, and whether it wants TLS"
+        }
+        ErrorKind::Connect(ConnectFailure::Timeout) => {
+            "; the server did not answer within REDIS_CONNECT_TIMEOUT"
+        }
+        ErrorKind::Connect(ConnectFailure::Dns) => "; check REDIS_HOST",
+        ErrorKind::Connect(ConnectFailure::Tls) => "; check REDIS_SSL and REDIS_SSL_CA_FILE",
+        ErrorKind::Configuration if names_database(&error) => "; check REDIS_DB",
+        ErrorKind::Overloaded => "; the server takes no more work for now",
+        _ => "",
+    };
+    Error::new(kind, Phase::Connect, format!("{error}{hint}"))
+        .with_endpoint(endpoint)
+        .with_source(Arc::new(error))
+}
+
+/// An error while connecting to a Cluster. The driver puts what went wrong with
+/// each node into one text, so that is all there is to go by.
+pub(super) fn connecting_cluster(error: RedisError, endpoint: &str) -> Error {
+    let text = error.detail().unwrap_or_default();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let kind = if has(&["NOAUTH", "WRONGPASS", "authentication failed"]) {
+        ErrorKind::Authentication
+    } else if has(&["certificate", "TLS", "tls"]) {
+        ErrorKind::Connect(ConnectFailure::Tls)
+    } else if has(&["lookup address"]) {
+        ErrorKind::Connect(ConnectFailure::Dns)
+    } else if has(&["refused"]) {
+        ErrorKind::Connect(ConnectFailure::Refused)
+    } else if has(&["timed out", "unavailable"]) {
+        ErrorKind::Connect(ConnectFailure::Timeout)
+    } else {
+        return connecting(error, endpoint);
+    };
+    Error::new(
+        kind,
+        Phase::Connect,
+        format!("{error}; check REDIS_CLUSTER_NODES"),
+    )
+    .with_endpoint(endpoint)
+    .with_source(Arc::new(error))
+}
+
+fn names_database(error: &RedisError) -> bool {
+    error
+        .detail()
+        .is_some_and(|text| text.contains("DB index") || text.contains("SELECT"))
+}
+
+fn is_tls(error: &RedisError) -> bool {
+    StdError::source(error)
+        .and_then(|source| source.downcast_ref::<Arc<dyn StdError + Send + Sync>>())
+        .is_some_and(|shared| shared.downcast_ref::<rustls::Error>().is_some())
+}
+
+/// An error on an established connection.
+pub(super) fn on_connection(error: RedisError, phase: Phase, endpoint: &str) -> Error {
+    Error::new(classify(&error), phase, error.to_string())
+        .with_endpoint(endpoint)
+        .with_source(Arc::new(error))
+}
+
+/// An error of an operation. Where the connection failed under it, the outcome is
+/// unknown.
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
+        let kind = classify(&error);
+        let lost = matches!(error.kind(), Driver::Io | Driver::Parse);
+        let ours =
+            Self::new(kind, Phase::Operation, error.to_string()).with_source(Arc::new(error));
+        if lost {
+            ours.with_outcome_unknown()
+        } else {
+            ours
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{RedisError, ServerErrorKind};
+
+    use super::{classify, classify_code};
+    use crate::ErrorKind;
+
+    #[test]
+    fn codes_that_the_driver_does_not_know() {
+        for (code, kind) in [
+            ("NOAUTH", ErrorKind::Authentication),
+            ("WRONGPASS", ErrorKind::Authentication),
+            ("OOM", ErrorKind::ResourceLimit),
+            ("MISCONF", ErrorKind::ResourceLimit),
+            ("WRONGTYPE", ErrorKind::InvalidOperation),
+        ] {
+            let error = redis::make_extension_error(code.into(), None);
+            assert_eq!(classify(&error), kind, "{code}");
+        }
+        assert_eq!(
+            classify_code("ERR", "max number of clients reached"),
+            ErrorKind::Overloaded
+        );
+        assert_eq!(
+            classify_code("ERR", "syntax error"),
+            ErrorKind::InvalidOperation
+        );
+    }
+
+    #[test]
+    fn codes_that_it_knows() {
+        let error = RedisError::from((redis::ErrorKind::from(ServerErrorKind::ReadOnly), "no"));
+        assert_eq!(classify(&error), ErrorKind::WrongRole);
+    }
+
+    #[test]
+    fn io_errors_are_found_behind_the_drivers_arc() {
+        let lost = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(classify(&lost.into()), ErrorKind::ConnectionLost);
+        let late = std::io::Error::from(std::io::ErrorKind::WouldBlock);
+        let error = crate::Error::from(RedisError::from(late));
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        assert!(error.outcome_unknown());
+    }
+}

@@ -1,0 +1,357 @@
+//! The r2d2 manager: connects, logs in, checks, cleans.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use redis::cluster::ClusterClient;
+use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, cmd};
+
+use super::cluster;
+use super::config::{Address, RedisConfig, Topology};
+use super::connection::{Inner, RedisConnection};
+use super::errors;
+use super::tls;
+use super::wire::{Login, converse, hello, open, remaining, resolve, set_name, timed_out};
+use crate::backend::{self, Backend, Service, Traffic};
+use crate::config::Vars;
+use crate::error::{Error, ErrorKind, Phase};
+use crate::pool::Reset;
+
+/// Makes connections to Redis.
+///
+/// ```no_run
+/// # fn main() -> Result<(), millpond::Error> {
+/// use millpond::{Redis, RedisConfig};
+/// let redis = Redis::new(RedisConfig::from_url("redis://:hunter2@localhost/1")?)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Redis {
+    pub(super) config: RedisConfig,
+    /// An address with the TLS parameters, where TLS is on.
+    tls: Option<ConnectionAddr>,
+    cluster: Option<ClusterClient>,
+    endpoint: String,
+    /// Where the next round of replicas begins.
+    pub(super) turn: AtomicUsize,
+}
+
+impl Redis {
+    /// Checks the settings and reads the TLS files; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] with every mistake at once.
+    pub fn new(config: RedisConfig) -> Result<Self, Error> {
+        let mut mistakes = Vars::from_lookup(|_| None);
+        config.check(&mut mistakes);
+        mistakes.finish()?;
+        let certificates = config.tls.as_ref().map(tls::certificates).transpose()?;
+        let mut address = None;
+        if let Some((tls, certificates)) = config.tls.as_ref().zip(certificates.as_ref()) {
+            tls::ensure_provider();
+            if tls.trusts_any_certificate() {
+                log::warn!("Redis: any certificate is trusted, so the server is not authenticated");
+            }
+            address = Some(tls::address(tls, certificates.clone())?);
+        }
+        let cluster = match &config.topology {
+            Topology::Cluster(nodes) => Some(cluster::client(&config, nodes, certificates)?),
+            _ => None,
+        };
+        backend::adopt::<Self>();
+        Ok(Self {
+            endpoint: endpoint(&config),
+            tls: address,
+            cluster,
+            config,
+            turn: AtomicUsize::new(fastrand::usize(..1024)),
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &RedisConfig {
+        &self.config
+    }
+
+    pub(super) fn endpoint_text(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn login(&self) -> Login<'_> {
+        Login {
+            user: self.config.user.as_deref(),
+            password: self.config.password.as_ref(),
+        }
+    }
+
+    /// One connection to one server, logged in and ready, by the deadline.
+    pub(super) fn dial(
+        &self,
+        address: &Address,
+        deadline: Instant,
+    ) -> Result<redis::Connection, Error> {
+        let wanted = self.setup(self.login(), false);
+        self.dial_as(address, &wanted, self.login(), self.config.resp3, deadline)
+    }
+
+    pub(super) fn dial_as(
+        &self,
+        address: &Address,
+        setup: &[Cmd],
+        login: Login,
+        resp3: bool,
+        deadline: Instant,
+    ) -> Result<redis::Connection, Error> {
+        let endpoint = address.to_string();
+        let failed = |error: RedisError| errors::connecting(error, &endpoint);
+        let mut connection = match address {
+            Address::Unix(path) => open(ConnectionAddr::Unix(path.clone()), login, resp3, deadline),
+            Address::Tcp(host, port) => {
+                if self.config.forbids(host) {
+                    return Err(plaintext(host));
+                }
+                let found = resolve(host, *port).map_err(|error| {
+                    let kind = errors::classify_connect(&error);
+                    Error::new(kind, Phase::Connect, format!("{error}; check REDIS_HOST"))
+                        .with_endpoint(&*endpoint)
+                        .with_source(Arc::new(error))
+                })?;
+                self.open_tcp(host, *port, &found, login, resp3, deadline)
+            }
+        }
+        .map_err(failed)?;
+        converse(&mut connection, setup, deadline).map_err(failed)?;
+        let timeouts = connection
+            .set_read_timeout(self.config.read_timeout)
+            .and_then(|()| connection.set_write_timeout(self.config.write_timeout));
+        timeouts.map_err(failed)?;
+        Ok(connection)
+    }
+
+    /// Tries each address of the host, each with its share of the time left.
+    fn open_tcp(
+        &self,
+        host: &str,
+        port: u16,
+        found: &[SocketAddr],
+        login: Login,
+        resp3: bool,
+        deadline: Instant,
+    ) -> RedisResult<redis::Connection> {
+        if let Some(ConnectionAddr::TcpTls {
+            insecure,
+            tls_params,
+            ..
+        }) = &self.tls
+        {
+            // The driver looks the name up again, as it needs it for the certificate,
+            // and gives each address all the time that it is given.
+            let address = ConnectionAddr::TcpTls {
+                host: host.to_owned(),
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            };
+            let share = remaining(deadline)? / u32::try_from(found.len().max(1)).unwrap_or(1);
+            return open(address, login, resp3, Instant::now() + share);
+        }
+        let mut last = None;
+        for (index, address) in found.iter().enumerate() {
+            let left = u32::try_from(found.len() - index).unwrap_or(1);
+            let share = Instant::now() + remaining(deadline)? / left;
+            let ip = address.ip().to_string();
+            match open(ConnectionAddr::Tcp(ip, address.port()), login, resp3, share) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        // An empty list was turned into an error when the name was resolved.
+        Err(last.unwrap_or_else(timed_out))
+    }
+
+    /// The commands that make a connection ours: after the driver's own `HELLO` on a
+    /// new one, after `RESET` on a used one.
+    fn setup(&self, login: Login, used: bool) -> Vec<Cmd> {
+        let mut commands = Vec::with_capacity(5);
+        if used {
+            commands.push(cmd("RESET"));
+        }
+        if self.config.resp3 {
+            if used {
+                commands.push(hello(login));
+            }
+        } else if let Some(password) = login.password {
+            let mut auth = cmd("AUTH");
+            if let Some(user) = login.user {
+                auth.arg(user);
+            }
+            auth.arg(password.expose());
+            commands.push(auth);
+        }
+        if self.config.db != 0 {
+            let mut select = cmd("SELECT");
+            select.arg(self.config.db);
+            commands.push(select);
+        }
+        commands.push(set_name(&self.config.client_name));
+        commands
+    }
+
+    fn validate(&self, conn: &mut RedisConnection) -> RedisResult<()> {
+        let timeout = Some(self.config.check_timeout);
+        match &mut conn.inner {
+            Inner::Single(connection) => {
+                connection.set_read_timeout(timeout)?;
+                connection.set_write_timeout(timeout)?;
+                self.verify(connection)?;
+                connection.set_read_timeout(self.config.read_timeout)?;
+                connection.set_write_timeout(self.config.write_timeout)
+            }
+            Inner::Cluster(connection) => {
+                connection.set_read_timeout(timeout)?;
+                connection.set_write_timeout(timeout)?;
+                if !connection.check_connection() {
+                    return Err(timed_out());
+                }
+                connection.set_read_timeout(self.config.read_timeout)?;
+                connection.set_write_timeout(self.config.write_timeout)
+            }
+        }
+    }
+
+    fn clean(&self, conn: &mut RedisConnection) -> Result<(), Error> {
+        let deadline = Instant::now() + self.config.check_timeout;
+        let lost = |error| errors::on_connection(error, Phase::Validate, &self.endpoint);
+        match (&mut conn.inner, &self.cluster) {
+            (Inner::Single(connection), _) => {
+                converse(connection, &self.setup(self.login(), true), deadline).map_err(lost)?;
+                connection
+                    .set_read_timeout(self.config.read_timeout)
+                    .map_err(lost)?;
+                connection
+                    .set_write_timeout(self.config.write_timeout)
+                    .map_err(lost)?;
+            }
+            (Inner::Cluster(_), Some(client)) => conn.inner = self.connect_cluster(client)?.inner,
+            (Inner::Cluster(_), None) => return Err(lost(timed_out())),
+        }
+        conn.noticed.clear();
+        Ok(())
+    }
+}
+
+impl r2d2::ManageConnection for Redis {
+    type Connection = RedisConnection;
+    type Error = Error;
+
+    fn connect(&self) -> Result<RedisConnection, Error> {
+        let deadline = Instant::now() + self.config.connect_timeout;
+        let (connection, role_can_move) = match (&self.config.topology, &self.cluster) {
+            (Topology::Single(address), _) => (self.dial(address, deadline)?, false),
+            (Topology::Sentinel(sentinels), _) => (self.discover(sentinels, deadline)?, true),
+            (Topology::Cluster(_), Some(client)) => return self.connect_cluster(client),
+            // `new` makes the client of every Cluster.
+            (Topology::Cluster(_), None) => {
+                return Err(errors::connecting(timed_out(), &self.endpoint));
+            }
+        };
+        let inner = Inner::Single(Box::new(connection));
+        let decode = self.config.decode_responses;
+        Ok(RedisConnection::new(inner, decode, role_can_move))
+    }
+
+    fn is_valid(&self, conn: &mut RedisConnection) -> Result<(), Error> {
+        self.validate(conn).map_err(|error| {
+            conn.broken = true;
+            errors::on_connection(error, Phase::Validate, &self.endpoint)
+        })
+    }
+
+    fn has_broken(&self, conn: &mut RedisConnection) -> bool {
+        conn.is_broken()
+    }
+}
+
+impl Backend for Redis {
+    const NAME: &'static str = "redis";
+
+    fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+
+    fn classify(error: &Error) -> ErrorKind {
+        error.kind()
+    }
+
+    fn is_clean(&self, conn: &RedisConnection, policy: Reset) -> bool {
+        match policy {
+            Reset::None => true,
+            Reset::Fast => conn.noticed.is_clean(),
+            Reset::Full => false,
+        }
+    }
+
+    fn reset(&self, conn: &mut RedisConnection, policy: Reset) -> Result<(), Error> {
+        if policy == Reset::None {
+            return Ok(());
+        }
+        if conn.noticed.is_spoilt() {
+            conn.broken = true;
+            return Err(Error::new(
+                ErrorKind::ConnectionLost,
+                Phase::Validate,
+                "a command was run on it that RESET does not undo",
+            ));
+        }
+        self.clean(conn).inspect_err(|_| conn.broken = true)
+    }
+
+    fn check(&self, conn: &mut RedisConnection) -> Result<Service, Error> {
+        self.ask(conn).map_err(|error| {
+            conn.broken |= error.is_io_error();
+            errors::on_connection(error, Phase::Validate, &self.endpoint)
+        })
+    }
+
+    fn traffic(conn: &RedisConnection) -> Traffic {
+        Traffic::statements(conn.commands())
+    }
+}
+
+/// The address as an operator would write it.
+fn endpoint(config: &RedisConfig) -> String {
+    let list = |addresses: &[(String, u16)]| {
+        let addresses = addresses.iter().cloned();
+        let texts = addresses.map(|(host, port)| Address::Tcp(host, port).to_string());
+        texts.collect::<Vec<_>>().join(",")
+    };
+    let servers = match &config.topology {
+        Topology::Single(address) => address.to_string(),
+        Topology::Sentinel(sentinels) => {
+            format!("{}@{}", sentinels.primary, list(&sentinels.addresses))
+        }
+        Topology::Cluster(nodes) => return list(nodes),
+    };
+    format!("{servers}/{}", config.db)
+}
+
+fn plaintext(host: &str) -> Error {
+    let message = format!(
+        "{host} is another host, and the connection would not be encrypted; \
+         set REDIS_SSL=true, or SECURITY_CONNECTION_ENCRYPTION=false"
+    );
+    Error::new(ErrorKind::Configuration, Phase::Connect, message)
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Redis").field(&self.config).finish()
+    }
+}
+
+/// The next number in turn, for taking replicas round.
+pub(super) fn next_turn(turn: &AtomicUsize) -> usize {
+    turn.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,92 @@
+//! The driver's TLS parameters, made once per manager.
+//!
+//! The driver takes PEM texts, not a rustls configuration, and looks for its
+//! crypto provider in the process's default.
+
+use std::fmt::Write as _;
+
+use redis::{ClientTlsConfig, ConnectionAddr, TlsCertificates};
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+
+use crate::error::{Error, ErrorKind, Phase};
+use crate::security::{Tls, base64};
+
+/// The certificates for the driver. Names the system's authorities explicitly
+/// where no file is named, as the driver would take those compiled into it.
+pub(super) fn certificates(tls: &Tls) -> Result<TlsCertificates, Error> {
+    // Fails on files that rustls cannot use, with the file's name in the message.
+    tls.client_config()?;
+    let root_cert = match tls.ca_pem()? {
+        Some(pem) => Some(pem),
+        None if tls.trusts_any_certificate() => None,
+        None => Some(system_authorities()),
+    };
+    let client_tls = tls
+        .client_pem()?
+        .map(|(client_cert, client_key)| ClientTlsConfig {
+            client_cert,
+            client_key,
+        });
+    Ok(TlsCertificates {
+        client_tls,
+        root_cert,
+    })
+}
+
+/// Installs ring as the process's crypto provider if there is none yet.
+pub(super) fn ensure_provider() {
+    if CryptoProvider::get_default().is_none() {
+        // Fails only if another thread was faster, and then there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+/// An address with these parameters, into which host and port are put later.
+pub(super) fn address(tls: &Tls, certificates: TlsCertificates) -> Result<ConnectionAddr, Error> {
+    let blank = ConnectionAddr::TcpTls {
+        host: "localhost".into(),
+        port: super::config::DEFAULT_PORT,
+        insecure: tls.trusts_any_certificate(),
+        tls_params: None,
+    };
+    let client = redis::Client::build_with_tls(blank, certificates).map_err(|error| {
+        Error::new(
+            ErrorKind::Configuration,
+            Phase::Configure,
+            error.to_string(),
+        )
+    })?;
+    let mut address = client.get_connection_info().addr().clone();
+    if tls.skips_host_name() {
+        address.set_danger_accept_invalid_hostnames(true);
+    }
+    Ok(address)
+}
+
+/// The system's authorities as PEM, without those that rustls cannot use.
+fn system_authorities() -> Vec<u8> {
+    let mut pem = String::new();
+    let mut usable = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        if usable.add(certificate.clone()).is_ok() {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                pem,
+                "-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n",
+                base64_lines(&certificate)
+            );
+        }
+    }
+    pem.into_bytes()
+}
+
+/// Base64 in lines of 64 characters.
+fn base64_lines(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() / 3 * 4 + bytes.len() / 48 + 8);
+    for line in bytes.chunks(48) {
+        text.push_str(&base64(line));
+        text.push('\n');
+    }
+    text
+}
