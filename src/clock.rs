@@ -56,9 +56,10 @@ impl Clock {
             Self::System => {
                 let time = clock_gettime(id);
                 // Neither part of a monotonic time is negative.
-                (time.tv_sec as u64)
+                time.tv_sec
+                    .cast_unsigned()
                     .wrapping_mul(1_000_000_000)
-                    .wrapping_add(time.tv_nsec as u64)
+                    .wrapping_add(time.tv_nsec.cast_unsigned())
             }
             #[cfg(test)]
             Self::Manual(now) => now.load(std::sync::atomic::Ordering::SeqCst),

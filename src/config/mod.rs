@@ -17,9 +17,12 @@ mod tests;
 
 /// A set of variables to read settings from, and the mistakes found so far.
 pub(crate) struct Vars<'a> {
-    lookup: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    lookup: Lookup<'a>,
     mistakes: Vec<Mistake>,
 }
+
+/// Where the value of a variable is looked up.
+type Lookup<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
 
 struct Mistake {
     setting: String,
@@ -57,6 +60,7 @@ impl<'a> Vars<'a> {
     }
 
     /// `true/false`, `1/0`, `yes/no`, `on/off`.
+    #[cfg(any(feature = "_net", test))]
     pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
         let value = self.text(name)?;
         match value.trim().to_ascii_lowercase().as_str() {
@@ -86,6 +90,7 @@ impl<'a> Vars<'a> {
 
     /// The text of `NAME`, or the first line of the file that `NAME_FILE` names.
     /// For secrets: the value never appears in a mistake.
+    #[cfg(any(feature = "_net", test))]
     pub(crate) fn secret_text(&mut self, name: &str) -> Option<String> {
         if let Some(value) = self.text(name) {
             return Some(value);

@@ -21,6 +21,10 @@ use super::Reset;
 use crate::backend::Traffic;
 use crate::error::{ErrorKind, Source, classify_by_io};
 
+type Conn<M> = <M as ManageConnection>::Connection;
+type IsClean<M> = fn(&M, &Conn<M>, Reset) -> bool;
+type Clean<M> = fn(&M, &mut Conn<M>, Reset) -> Result<(), <M as ManageConnection>::Error>;
+
 /// The functions of one manager type.
 pub(crate) struct Care<M: ManageConnection> {
     pub(crate) backend: &'static str,
@@ -28,8 +32,8 @@ pub(crate) struct Care<M: ManageConnection> {
     pub(crate) classify: fn(&M::Error) -> ErrorKind,
     pub(crate) capture: fn(M::Error) -> Source,
     /// `None`: always.
-    pub(crate) is_clean: Option<fn(&M, &M::Connection, Reset) -> bool>,
-    pub(crate) reset: fn(&M, &mut M::Connection, Reset) -> Result<(), M::Error>,
+    pub(crate) is_clean: Option<IsClean<M>>,
+    pub(crate) reset: Clean<M>,
     pub(crate) traffic: fn(&M::Connection) -> Traffic,
 }
 

@@ -219,12 +219,12 @@ impl<M: ManageConnection> Shared<M> {
                     Ok(Err(error)) => {
                         self.report(error);
                         self.suspect_all(self.clock.now());
-                        self.close(entry, CloseReason::ResetFailed);
+                        self.close(*entry, CloseReason::ResetFailed);
                     }
-                    Err(_) => self.close(entry, CloseReason::ResetFailed),
+                    Err(_) => self.close(*entry, CloseReason::ResetFailed),
                 }
             }
-            Care::Close(entry, reason) => self.close(entry, reason),
+            Care::Close(entry, reason) => self.close(*entry, reason),
         }
     }
 
@@ -247,11 +247,11 @@ impl<M: ManageConnection> Shared<M> {
             Err(_) => log::error!("millpond: pool {}: a panic in is_valid", self.name),
         }
         self.suspect_all(started);
-        self.close(entry, CloseReason::Invalid);
+        self.close(*entry, CloseReason::Invalid);
         None
     }
 
-    fn close(&self, entry: Box<Entry<M>>, reason: CloseReason) {
+    fn close(&self, entry: Entry<M>, reason: CloseReason) {
         let now = self.clock.now();
         let Entry {
             conn,
@@ -260,7 +260,7 @@ impl<M: ManageConnection> Shared<M> {
             born,
             extensions,
             ..
-        } = *entry;
+        } = entry;
         place.desk().set(Status::Closing, now);
         self.counters.count_closed(reason);
         log::debug!(

@@ -82,10 +82,12 @@ impl Tls {
             .zip(self.client_key_file.as_deref())
     }
 
+    #[cfg(any(feature = "redis", feature = "mongodb", feature = "http"))]
     pub(crate) fn trusts_any_certificate(&self) -> bool {
         self.trust_any_certificate
     }
 
+    #[cfg(any(feature = "redis", feature = "mongodb"))]
     pub(crate) fn skips_host_name(&self) -> bool {
         self.skip_host_name
     }
@@ -94,7 +96,8 @@ impl Tls {
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] when it cannot be read.
-    pub(crate) fn ca_pem(&self) -> Result<Option<Vec<u8>>, Error> {
+    #[cfg(feature = "redis")]
+    pub(crate) fn ca_pem(&self) -> Result<Option<Pem>, Error> {
         self.ca_file.as_deref().map(read).transpose()
     }
 
@@ -102,7 +105,8 @@ impl Tls {
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] when one cannot be read.
-    pub(crate) fn client_pem(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    #[cfg(feature = "redis")]
+    pub(crate) fn client_pem(&self) -> Result<Option<(Pem, Pem)>, Error> {
         let Some((certificate, key)) = self.client_paths() else {
             return Ok(None);
         };
@@ -175,6 +179,10 @@ impl Tls {
         Ok(roots)
     }
 }
+
+/// The bytes of a PEM file.
+#[cfg(feature = "redis")]
+type Pem = Vec<u8>;
 
 fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, Phase::Configure, message)
