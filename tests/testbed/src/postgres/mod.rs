@@ -11,6 +11,8 @@
 mod template;
 mod wire;
 
+pub(crate) use template::remove_shared_memory;
+
 use std::fmt::Write as _;
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -176,7 +178,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.daemon.quit();
-        template::remove_shared_memory(&self.data_dir());
+        remove_shared_memory(&self.data_dir());
     }
 }
 
@@ -271,6 +273,8 @@ impl PostgresBuilder {
         // Writing zeros first makes later waits for the disk shorter.
         set("wal_init_zero", durable);
         set("shared_buffers", "16MB");
+        // In the data folder, so that a killed server leaves nothing in /dev/shm.
+        set("dynamic_shared_memory_type", "mmap");
         set("wal_retrieve_retry_interval", "50ms");
         set("wal_receiver_timeout", "2s");
         set("wal_sender_timeout", "2s");

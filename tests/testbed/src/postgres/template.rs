@@ -63,7 +63,7 @@ pub(super) fn copy(from: &Path, to: &Path, sparse: bool) -> Result<(), Error> {
 
 /// Frees the System V shared memory of a postmaster that was killed. One that
 /// quits frees it itself and removes the file that names it in its seventh line.
-pub(super) fn remove_shared_memory(data: &Path) {
+pub(crate) fn remove_shared_memory(data: &Path) {
     let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else {
         return;
     };

@@ -1,5 +1,7 @@
 //! A Redis Cluster of three masters.
 
+use std::time::{Duration, Instant};
+
 use crate::error::Error;
 use crate::ports::Port;
 use crate::process::{Daemon, lifecycle};
@@ -33,20 +35,32 @@ impl RedisCluster {
             node.cli(&command)?;
             // Equal epochs would have to be fought out first.
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])?;
-            let port = nodes[0].port().to_string();
-            if index > 0 {
-                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &port])?;
-            }
         }
-        for node in &nodes {
+        let cluster = Self { nodes };
+        let mut met = Instant::now();
+        cluster.introduce()?;
+        for node in &cluster.nodes {
             until("the Redis Cluster", || {
+                // A node that was too busy to shake hands in time is forgotten.
+                if met.elapsed() > Duration::from_secs(3) {
+                    met = Instant::now();
+                    cluster.introduce()?;
+                }
                 let info = node.cli(&["CLUSTER", "INFO"])?;
                 Ok(info.contains("cluster_state:ok")
                     && info.contains("cluster_known_nodes:3")
                     && info.contains("cluster_size:3"))
             })?;
         }
-        Ok(Self { nodes })
+        Ok(cluster)
+    }
+
+    /// Makes the others known to the first; meeting again does no harm.
+    fn introduce(&self) -> Result<(), Error> {
+        let port = self.nodes[0].port().to_string();
+        self.nodes[1..]
+            .iter()
+            .try_for_each(|node| node.cli(&["CLUSTER", "MEET", "127.0.0.1", &port]).map(drop))
     }
 
     /// The three masters.
