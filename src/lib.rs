@@ -12,6 +12,10 @@ mod security;
 
 #[cfg(feature = "http")]
 pub use backend::http::{Http, HttpConfig, HttpConnection};
+#[cfg(feature = "mongodb")]
+pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
+#[cfg(feature = "postgres")]
+pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 #[cfg(feature = "redis")]
 pub use backend::redis::{Redis, RedisConfig, RedisConnection};
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};

@@ -113,7 +113,7 @@ pub fn adopt<B: Backend>() {
         endpoint: B::endpoint,
         classify: B::classify,
         capture: |error| std::sync::Arc::new(error),
-        is_clean: B::is_clean,
+        is_clean: Some(B::is_clean),
         reset: B::reset,
         traffic: B::traffic,
     });

@@ -27,7 +27,8 @@ pub(crate) struct Care<M: ManageConnection> {
     pub(crate) endpoint: fn(&M) -> String,
     pub(crate) classify: fn(&M::Error) -> ErrorKind,
     pub(crate) capture: fn(M::Error) -> Source,
-    pub(crate) is_clean: fn(&M, &M::Connection, Reset) -> bool,
+    /// `None`: always.
+    pub(crate) is_clean: Option<fn(&M, &M::Connection, Reset) -> bool>,
     pub(crate) reset: fn(&M, &mut M::Connection, Reset) -> Result<(), M::Error>,
     pub(crate) traffic: fn(&M::Connection) -> Traffic,
 }
@@ -48,7 +49,7 @@ impl<M: ManageConnection> Care<M> {
             endpoint: |_| String::new(),
             classify: |error| classify_by_io(error),
             capture: |error| Arc::new(Captured::of(&error)),
-            is_clean: |_, _, _| true,
+            is_clean: None,
             reset: |_, _, _| Ok(()),
             traffic: |_| Traffic::default(),
         }

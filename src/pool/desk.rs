@@ -56,6 +56,7 @@ impl Desk {
         }
     }
 
+    #[inline]
     pub(super) fn set(&self, status: Status, now: Ticks) {
         self.since.store(now, Relaxed);
         self.status.store(status as u8, Relaxed);

@@ -288,7 +288,8 @@ impl<M: ManageConnection> Shared<M> {
         entry.fresh_at = now;
         entry.used_at = now;
         let reset = shared.settings.reset;
-        if !(shared.knowledge.is_clean)(&shared.manager, &entry.conn, reset) {
+        let is_clean = shared.knowledge.is_clean;
+        if is_clean.is_some_and(|is_clean| !is_clean(&shared.manager, &entry.conn, reset)) {
             shared.care_for(Care::Reset(entry));
             return;
         }

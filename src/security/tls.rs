@@ -86,10 +86,12 @@ impl Tls {
         self.trust_any_certificate
     }
 
+    #[cfg(any(feature = "redis", feature = "mongodb"))]
     pub(crate) fn skips_host_name(&self) -> bool {
         self.skip_host_name
     }
 
+    #[cfg(feature = "redis")]
     /// The PEM text of the trusted authorities, where a file was named.
     ///
     /// # Errors
@@ -98,6 +100,7 @@ impl Tls {
         self.ca_file.as_deref().map(read).transpose()
     }
 
+    #[cfg(feature = "redis")]
     /// The PEM texts of the client's certificate and key, where named.
     ///
     /// # Errors

@@ -1,1 +1,62 @@
-//! The mongodb backend.
+//! MongoDB, through the driver's own synchronous client.
+//!
+//! The driver pools sockets itself and one client of it is meant to be shared by
+//! a whole program. So a lease of this backend is a *permit*: [`MongoDb`], the
+//! manager, owns one driver client, and every [`MongoDbConnection`] is a counted
+//! handle on it. A thread uses one socket at a time, hence the driver never has
+//! more sockets in use than there are leases, and the open ones follow a pool's
+//! size (the driver learns a little late that a socket is free, so there may be a
+//! few more). [`MongoDbConfig::max_sockets`] is the hard bound, and [`Sockets`]
+//! counts the real ones from the driver's own events.
+//!
+//! ```no_run
+//! use millpond::{ManageConnection, MongoDb, MongoDbConfig};
+//! use mongodb::bson::{Document, doc};
+//!
+//! # fn main() -> Result<(), millpond::Error> {
+//! let manager = MongoDb::new(MongoDbConfig::from_url("mongodb://localhost/shop")?)?;
+//! let lease = manager.connect()?;
+//! let orders = lease.db()?.collection::<Document>("orders");
+//! orders.insert_one(doc! { "_id": 7, "total": 12 }).run()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Invariants
+//!
+//! - One driver client per manager, made by the first `connect`, and no second
+//!   one: each costs two monitoring sockets per server.
+//! - Live permits never exceed [`MongoDbConfig::max_sockets`], so no operation
+//!   waits unseen in the driver's own queue, which has no timeout.
+//! - `connect`, `is_valid` and `check` end within their limits whatever the server
+//!   does: they poll the driver's asynchronous client on the calling thread
+//!   against a deadline (see `runtime`).
+//! - Two background threads serve all managers of the process; see `runtime`.
+//!
+//! # What a frozen server does to the driver's own calls
+//!
+//! The driver has no socket timeout. A call on a server that stopped answering
+//! returns when the driver's monitor notices, after
+//! [`heartbeat`](MongoDbConfig::heartbeat) and
+//! [`connect_timeout`](MongoDbConfig::connect_timeout), or after
+//! [`server_selection_timeout`](MongoDbConfig::server_selection_timeout) more
+//! where the driver retries. [`MongoDbConnection::within`] holds any deadline.
+
+mod config;
+mod connection;
+mod driver;
+mod environment;
+mod errors;
+mod manager;
+mod runtime;
+mod service;
+mod sockets;
+mod topology;
+mod uri;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::MongoDbConfig;
+pub use connection::MongoDbConnection;
+pub use manager::MongoDb;
+pub use sockets::{SocketMeter, Sockets};

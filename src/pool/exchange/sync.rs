@@ -98,7 +98,7 @@ mod model {
     /// pointer, swapped with acquire-release.
     pub(crate) struct AtomicCell<T: Pointer>(
         loom::sync::atomic::AtomicUsize,
-        std::marker::PhantomData<T>,
+        std::marker::PhantomData<fn(T) -> T>,
     );
 
     /// Values that fit one word.

@@ -186,3 +186,32 @@ fn exit_leaves_nothing() {
 fn the_end_of_main_leaves_nothing() {
     start("return").assert_nothing_left();
 }
+
+/// The shell that cleans up behind a process.
+fn reaper_of(process: u32) -> u32 {
+    let is_reaper = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains("(sh)") && stat.split_whitespace().nth(3) == Some(&process.to_string())
+    };
+    std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(is_reaper)
+        .expect("a reaper")
+}
+
+#[test]
+fn the_next_process_sweeps_up_when_the_reaper_was_killed_too() {
+    let started = start("frozen");
+    let reaper = reaper_of(started.child.id()).to_string();
+    let killed = Command::new("/bin/kill")
+        .args(["-s", "KILL", &reaper])
+        .status();
+    assert!(killed.expect("kill").success());
+    started.signal("KILL");
+    // While it is a zombie, its lock may still be held.
+    thread::sleep(Duration::from_millis(200));
+    start("exit").assert_nothing_left();
+    started.assert_nothing_left();
+}

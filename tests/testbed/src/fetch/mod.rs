@@ -13,6 +13,7 @@ mod pip;
 
 use std::env;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,9 +58,11 @@ pub(crate) fn stored(
     Ok(place)
 }
 
-/// Says on standard error what is going on, since it may take a while.
+/// Says on standard error what is going on, since it may take a while. Not by
+/// `eprintln`, which the test harness keeps to itself.
 fn progress(text: &str) {
-    eprintln!("testbed: {text}");
+    // If nobody is there to read it, nobody misses it.
+    let _ = writeln!(std::io::stderr(), "testbed: {text}");
 }
 
 /// Where fetched things are kept.

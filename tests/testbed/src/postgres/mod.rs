@@ -241,7 +241,7 @@ impl PostgresBuilder {
         let template = template::prepared(&program, user)?;
         on_free_port(|port| {
             let folder = Folder::new("pg", user)?;
-            template::copy(&template, &folder.join("data"))?;
+            template::copy(&template, &folder.join("data"), !self.fsync)?;
             let mut settings = place(&folder, &port);
             settings.push_str(&self.configure(&folder, user)?);
             Postgres::launch(program.clone(), user, folder, port, &settings)
@@ -268,6 +268,8 @@ impl PostgresBuilder {
         };
         set("fsync", durable);
         set("full_page_writes", durable);
+        // Writing zeros first makes later waits for the disk shorter.
+        set("wal_init_zero", durable);
         set("shared_buffers", "16MB");
         set("wal_retrieve_retry_interval", "50ms");
         set("wal_receiver_timeout", "2s");

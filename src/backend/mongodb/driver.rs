@@ -1,0 +1,139 @@
+//! From this crate's settings to the driver's options.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use mongodb::options::{ClientOptions, ServerAddress, Tls as DriverTls, TlsOptions};
+
+use super::config::{Encryption, MongoDbConfig};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::security::Tls;
+
+/// Where systems keep their certificate authorities in one file. The driver itself
+/// knows only a built-in list of public ones.
+const SYSTEM_AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The driver's address of a host as [`MongoDbConfig::host`] takes it.
+pub(super) fn address(host: &str, default_port: u16) -> Option<ServerAddress> {
+    let mut address = ServerAddress::parse(host).ok()?;
+    if let ServerAddress::Tcp { port, .. } = &mut address {
+        port.get_or_insert(default_port);
+    }
+    Some(address)
+}
+
+/// All servers of these settings; `localhost` where none is named.
+fn addresses(config: &MongoDbConfig) -> Result<Vec<ServerAddress>, Error> {
+    if config.hosts.is_empty() {
+        return Ok(address("localhost", config.port).into_iter().collect());
+    }
+    let parse = |host: &String| {
+        address(host, config.port)
+            .ok_or_else(|| wrong(format!("host (MONGODB_HOST): `{host}` is not an address")))
+    };
+    config.hosts.iter().map(parse).collect()
+}
+
+/// Whether nobody else can listen on the way there.
+pub(super) fn is_local(address: &ServerAddress) -> bool {
+    match address {
+        ServerAddress::Tcp { host, .. } => {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+        _ => true,
+    }
+}
+
+/// Whether these settings encrypt. The setting and the problem where they may not be
+/// so.
+pub(super) fn encrypts(config: &MongoDbConfig) -> Result<bool, (&'static str, String)> {
+    let local = addresses(config).is_ok_and(|all| all.iter().all(is_local));
+    let may_be_plain = local || config.allow_plaintext;
+    match config.encryption {
+        Encryption::Required => Ok(true),
+        Encryption::Auto => Ok(!may_be_plain),
+        Encryption::Plaintext(_) if may_be_plain => Ok(false),
+        Encryption::Plaintext(setting) => Err((
+            setting,
+            "an encrypted connection to any host but loopback; \
+             SECURITY_CONNECTION_ENCRYPTION=false (allow_plaintext) permits this one"
+                .to_owned(),
+        )),
+    }
+}
+
+/// The driver's options, with the password in them. Reads and checks the TLS files.
+pub(super) fn options(config: &MongoDbConfig) -> Result<ClientOptions, Error> {
+    let mut options = config.options.clone();
+    options.hosts = addresses(config)?;
+    if config.max_sockets == 0 {
+        return Err(wrong(
+            "max_sockets (MONGODB_MAX_SOCKETS) must be at least 1",
+        ));
+    }
+    let encrypts = encrypts(config)
+        .map_err(|(setting, accepted)| wrong(format!("{setting}: accepted is {accepted}")))?;
+    options.tls = Some(if encrypts {
+        DriverTls::Enabled(tls_options(&config.tls)?)
+    } else {
+        DriverTls::Disabled
+    });
+    if let Some(credential) = &mut options.credential {
+        credential.password = config
+            .password
+            .as_ref()
+            .map(|password| password.expose().to_owned());
+    } else if config.password.is_some() {
+        return Err(wrong("a password without a user (MONGODB_USER)"));
+    }
+    options.max_pool_size = Some(config.max_sockets);
+    options.min_pool_size = None;
+    // Leases come one by one from the pool; the driver need not ration them again.
+    options.max_connecting = options.max_connecting.or(Some(8));
+    options.connect_timeout = Some(config.connect_timeout);
+    Ok(options)
+}
+
+fn tls_options(tls: &Tls) -> Result<TlsOptions, Error> {
+    // Reads and parses every file, so that a mistake shows here and by name.
+    tls.client_config()?;
+    if tls.skips_host_name() {
+        return Err(wrong(
+            "the MongoDB driver always checks the host name: remove skip_host_name",
+        ));
+    }
+    let mut options = TlsOptions::default();
+    options.ca_file_path = match tls.ca_path() {
+        Some(path) => Some(path.to_owned()),
+        None => system_authorities(),
+    };
+    if let Some((certificate, key)) = tls.client_paths() {
+        if certificate != key {
+            return Err(wrong(
+                "the MongoDB driver takes the client's certificate and key from one PEM file: \
+                 put both into one and name it for both (MONGODB_SSL_CERT_FILE)",
+            ));
+        }
+        options.cert_key_file_path = Some(certificate.to_owned());
+    }
+    options.allow_invalid_certificates = tls.trusts_any_certificate().then_some(true);
+    Ok(options)
+}
+
+fn system_authorities() -> Option<PathBuf> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let usual = SYSTEM_AUTHORITIES.iter().map(PathBuf::from);
+    named
+        .into_iter()
+        .chain(usual)
+        .find(|path| Path::is_file(path))
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, Phase::Configure, message)
+}

@@ -1,0 +1,184 @@
+//! The settings that environment variables give.
+
+use mongodb::options::{Acknowledgment, ReadPreference, WriteConcern};
+
+use super::config::{Encryption, MongoDbConfig};
+use crate::config::Vars;
+use crate::error::Error;
+use crate::security::Tls;
+
+/// See [`MongoDbConfig::from_env`].
+pub(super) fn read(mut vars: Vars<'_>) -> Result<Option<MongoDbConfig>, Error> {
+    let enabled = vars.flag("MONGODB_ENABLED");
+    let uri = vars.secret_text("MONGODB_URI");
+    if !enabled.unwrap_or(uri.is_some()) {
+        return vars.finish().map(|()| None);
+    }
+    let mut config = match uri.as_deref().map(MongoDbConfig::from_url) {
+        None => MongoDbConfig::new(),
+        Some(Ok(config)) => config,
+        Some(Err(error)) => {
+            vars.mistake("MONGODB_URI", "***", &error.to_string());
+            MongoDbConfig::new()
+        }
+    };
+    config = address(&mut vars, config);
+    config = login(&mut vars, config);
+    config = encryption(&mut vars, config);
+    config = behaviour(&mut vars, config);
+    config = limits(&mut vars, config);
+    vars.finish().map(|()| Some(config))
+}
+
+fn address(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
+    if let Some(hosts) = vars.text("MONGODB_HOST") {
+        config.hosts = hosts
+            .split(',')
+            .map(|host| host.trim().to_owned())
+            .collect();
+    }
+    match vars.parse::<u16>("MONGODB_PORT", "a port, 1 to 65535") {
+        Some(0) => vars.mistake("MONGODB_PORT", "0", "a port, 1 to 65535"),
+        Some(port) => config = config.port(port),
+        None => {}
+    }
+    for host in &config.hosts {
+        if super::driver::address(host, config.port).is_none() {
+            vars.mistake("MONGODB_HOST", host, "host names or addresses, with commas");
+        }
+    }
+    if let Some(name) = vars.text("MONGODB_DB") {
+        config = config.database(name);
+    }
+    if let Some(name) = vars.text("MONGODB_REPLICA_SET") {
+        config = config.replica_set(name);
+    }
+    config
+}
+
+fn login(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
+    if let Some(user) = vars.text("MONGODB_USER") {
+        config = config.user(user);
+    }
+    if let Some(password) = vars.secret_text("MONGODB_PASSWORD") {
+        if config.options.credential.is_none() {
+            vars.mistake(
+                "MONGODB_USER",
+                "",
+                "the user whose MONGODB_PASSWORD is given",
+            );
+        }
+        config = config.password(password);
+    }
+    // Without a user there is nobody to look for in that database.
+    if let Some(source) = vars.text("MONGODB_AUTH_SOURCE")
+        && config.options.credential.is_some()
+    {
+        config = config.auth_source(source);
+    }
+    config
+}
+
+fn encryption(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
+    let ca_file = vars.text("MONGODB_SSL_CA_FILE");
+    let certificate = vars.text("MONGODB_SSL_CERT_FILE");
+    let mut tls = if ca_file.is_some() || certificate.is_some() {
+        Tls::new()
+    } else {
+        config.tls.clone()
+    };
+    if let Some(path) = ca_file {
+        tls = tls.ca_file(path);
+    }
+    if let Some(path) = certificate {
+        tls = tls.client_certificate(&path, &path);
+    }
+    if vars.flag("SECURITY_CERTIFICATE_VALIDATION") == Some(false) {
+        log::warn!(
+            "SECURITY_CERTIFICATE_VALIDATION=false: MongoDB's certificate is not checked, an \
+             attacker in between is not noticed"
+        );
+        tls = tls.danger_trust_any_certificate();
+    }
+    config.tls = tls;
+    match vars.flag("MONGODB_SSL") {
+        Some(true) => config.encryption = Encryption::Required,
+        Some(false) => config.encryption = Encryption::Plaintext("MONGODB_SSL=false"),
+        None => {}
+    }
+    if let Some(required) = vars.flag("SECURITY_CONNECTION_ENCRYPTION") {
+        config = config.allow_plaintext(!required);
+    }
+    if let Err((setting, problem)) = super::driver::encrypts(&config) {
+        vars.mistake("MONGODB_SSL", setting, &problem);
+    }
+    config
+}
+
+fn behaviour(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
+    if let Some(name) = vars.text("MONGODB_APP_NAME") {
+        config = config.app_name(name);
+    }
+    if let Some(text) = vars.text("MONGODB_READ_PREFERENCE") {
+        match read_preference(&text) {
+            Some(preference) => config = config.read_preference(preference),
+            None => vars.mistake(
+                "MONGODB_READ_PREFERENCE",
+                &text,
+                "primary, primaryPreferred, secondary, secondaryPreferred or nearest",
+            ),
+        }
+    }
+    if let Some(text) = vars.text("MONGODB_WRITE_CONCERN") {
+        let acknowledgment = match text.trim().parse() {
+            Ok(nodes) => Acknowledgment::Nodes(nodes),
+            Err(_) if text == "majority" => Acknowledgment::Majority,
+            Err(_) => Acknowledgment::Custom(text),
+        };
+        if acknowledgment == Acknowledgment::Nodes(0) {
+            vars.mistake(
+                "MONGODB_WRITE_CONCERN",
+                "0",
+                "1 or more, majority, or a tag",
+            );
+        }
+        config = config.write_concern(WriteConcern::builder().w(acknowledgment).build());
+    }
+    if let Some(retry) = vars.flag("MONGODB_RETRY_READS") {
+        config = config.retry_reads(retry);
+    }
+    if let Some(retry) = vars.flag("MONGODB_RETRY_WRITES") {
+        config = config.retry_writes(retry);
+    }
+    config
+}
+
+fn limits(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
+    match vars.parse::<u32>("MONGODB_MAX_SOCKETS", "a number, 1 or more") {
+        Some(0) => vars.mistake("MONGODB_MAX_SOCKETS", "0", "a number, 1 or more"),
+        Some(sockets) => config = config.max_sockets(sockets),
+        None => {}
+    }
+    if let Some(limit) = vars.seconds("MONGODB_CONNECT_TIMEOUT") {
+        config = config.connect_timeout(limit);
+    }
+    if let Some(limit) = vars.seconds("MONGODB_CHECK_TIMEOUT") {
+        config = config.check_timeout(limit);
+    }
+    if let Some(limit) = vars.seconds("MONGODB_SERVER_SELECTION_TIMEOUT") {
+        config = config.server_selection_timeout(limit);
+    }
+    config
+}
+
+fn read_preference(text: &str) -> Option<ReadPreference> {
+    let options = None;
+    Some(match text.trim().to_ascii_lowercase().as_str() {
+        "primary" => ReadPreference::Primary,
+        "primarypreferred" => ReadPreference::PrimaryPreferred { options },
+        "secondary" => ReadPreference::Secondary { options },
+        "secondarypreferred" => ReadPreference::SecondaryPreferred { options },
+        "nearest" => ReadPreference::Nearest { options },
+        _ => return None,
+    })
+}

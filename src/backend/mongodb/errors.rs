@@ -1,0 +1,280 @@
+//! The driver's errors in this crate's vocabulary.
+//!
+//! [`by_code`] is the table of the server's codes. What the driver found out by
+//! itself (I/O, server selection, BSON) is sorted in [`kind_of`].
+
+use std::sync::Arc;
+
+use mongodb::error::{
+    Error as DriverError, ErrorKind as DriverKind, GridFsErrorKind, NO_WRITES_PERFORMED,
+    SYSTEM_OVERLOADED_ERROR, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
+    WriteFailure,
+};
+
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+
+/// The kind of a server's error code.
+fn by_code(code: i32) -> ErrorKind {
+    match code {
+        // UserNotFound, NamespaceNotFound, IndexNotFound, RoleNotFound, CursorNotFound
+        11 | 26 | 27 | 31 | 43 => ErrorKind::NotFound,
+        // Unauthorized
+        13 => ErrorKind::Permission,
+        // AuthenticationFailed, ReauthenticationRequired, AtlasError (a bad login there)
+        18 | 391 | 8000 => ErrorKind::Authentication,
+        // NamespaceExists, DocumentValidationFailure, DuplicateKey and its old codes
+        48 | 121 | 11000 | 11001 | 12582 => ErrorKind::Constraint,
+        // LockTimeout, LockBusy, WriteConflict, ConflictingOperationInProgress,
+        // TransactionTooOld, SnapshotTooOld, SnapshotUnavailable, NoSuchTransaction
+        24 | 46 | 112 | 117 | 225 | 239 | 246 | 251 => ErrorKind::Conflict,
+        // FailedToSatisfyReadPreference, PrimarySteppedDown, NotWritablePrimary and its
+        // old code, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
+        // NotPrimaryOrSecondary
+        133 | 189 | 10058 | 10107 | 11602 | 13435 | 13436 => ErrorKind::WrongRole,
+        // HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress,
+        // SocketException, InterruptedAtShutdown
+        6 | 7 | 89 | 91 | 9001 | 11600 => ErrorKind::ConnectionLost,
+        // MaxTimeMSExpired, WriteConcernFailed (wtimeout), NetworkInterfaceExceededTimeLimit,
+        // ExceededTimeLimit, TransactionExceededLifetimeLimitSeconds
+        50 | 64 | 202 | 262 | 290 => ErrorKind::DeadlineExceeded,
+        // UnknownReplWriteConcern, UnsatisfiableWriteConcern
+        79 | 100 => ErrorKind::Configuration,
+        // CursorKilled, Interrupted
+        237 | 11601 => ErrorKind::Cancelled,
+        // IngressRequestRateLimitExceeded
+        462 => ErrorKind::Overloaded,
+        // ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed, OutOfDiskSpace
+        146 | 292 | 14031 => ErrorKind::ResourceLimit,
+        // BadValue, FailedToParse, TypeMismatch, IllegalOperation, InvalidBSON,
+        // ConflictingUpdateOperators, DollarPrefixedFieldName, InvalidIdField,
+        // EmptyFieldName, CommandNotFound, ImmutableField, CannotCreateIndex,
+        // IndexAlreadyExists, InvalidOptions, InvalidNamespace, IndexOptionsConflict,
+        // IndexKeySpecsConflict, CommandNotSupported, CommandNotSupportedOnView,
+        // InvalidPipelineOperator, OperationNotSupportedInTransaction, APIStrictError,
+        // BSONObjectTooLarge, Location16020.. of bad expressions
+        2 | 9 | 14 | 20 | 22 | 40 | 52 | 53 | 56 | 59 | 66 | 67 | 68 | 72 | 73 | 85 | 86 | 115
+        | 166 | 168 | 263 | 323 | 10334 | 16020 | 40324 => ErrorKind::InvalidOperation,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// The kind of an error of the driver.
+pub(super) fn kind_of(error: &DriverError) -> ErrorKind {
+    if let Some(code) = code_of(error) {
+        return match by_code(code) {
+            ErrorKind::Other if error.contains_label(SYSTEM_OVERLOADED_ERROR) => {
+                ErrorKind::Overloaded
+            }
+            ErrorKind::Other if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => {
+                ErrorKind::Conflict
+            }
+            kind => kind,
+        };
+    }
+    match &*error.kind {
+        DriverKind::Authentication { .. } => ErrorKind::Authentication,
+        DriverKind::Io(io) if tls_problem(io).is_some() => ErrorKind::Connect(ConnectFailure::Tls),
+        DriverKind::Io(io) => classify_io(io),
+        DriverKind::ConnectionPoolCleared { .. } => ErrorKind::ConnectionLost,
+        DriverKind::ServerSelection { message, .. } => by_selection_text(message),
+        DriverKind::DnsResolve { .. } => ErrorKind::Connect(ConnectFailure::Dns),
+        DriverKind::InvalidTlsConfig { .. } => ErrorKind::Configuration,
+        DriverKind::Shutdown => ErrorKind::Closed,
+        DriverKind::GridFs(
+            GridFsErrorKind::FileNotFound { .. } | GridFsErrorKind::RevisionNotFound { .. },
+        ) => ErrorKind::NotFound,
+        DriverKind::InvalidArgument { .. }
+        | DriverKind::Bson(_)
+        | DriverKind::SessionsNotSupported
+        | DriverKind::Transaction { .. }
+        | DriverKind::IncompatibleServer { .. }
+        | DriverKind::MissingResumeToken => ErrorKind::InvalidOperation,
+        // A bulk write that was cut off has its reason as the source.
+        _ => match std::error::Error::source(error).and_then(|cause| cause.downcast_ref()) {
+            Some(cause) => kind_of(cause),
+            None => ErrorKind::Other,
+        },
+    }
+}
+
+/// The driver reports a failed server selection as a text that prints every
+/// server's last error; there is nothing else to look at.
+fn by_selection_text(message: &str) -> ErrorKind {
+    let has = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
+    if has(&["certificate", "TLS"]) {
+        ErrorKind::Connect(ConnectFailure::Tls)
+    } else if has(&["lookup address", "DNS"]) {
+        ErrorKind::Connect(ConnectFailure::Dns)
+    } else if has(&["Connection refused"]) {
+        ErrorKind::Connect(ConnectFailure::Refused)
+    } else if has(&["Connection reset", "unexpected end", "Broken pipe"]) {
+        ErrorKind::ConnectionLost
+    } else if has(&["RSSecondary", "RsSecondary"]) {
+        ErrorKind::WrongRole
+    } else {
+        ErrorKind::Connect(ConnectFailure::Timeout)
+    }
+}
+
+/// The server's code, where it answered with one.
+fn code_of(error: &DriverError) -> Option<i32> {
+    match &*error.kind {
+        DriverKind::Command(error) => Some(error.code),
+        DriverKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        DriverKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+        DriverKind::InsertMany(error) => {
+            let write = error.write_errors.iter().flatten().next();
+            let concern = error.write_concern_error.as_ref();
+            write
+                .map(|error| error.code)
+                .or(concern.map(|error| error.code))
+        }
+        DriverKind::BulkWrite(error) => {
+            let first = error.write_errors.iter().min_by_key(|(index, _)| **index);
+            let concern = error.write_concern_errors.first();
+            first
+                .map(|(_, error)| error.code)
+                .or(concern.map(|error| error.code))
+        }
+        _ => None,
+    }
+}
+
+/// What the server said, or what the driver found, without the driver's internals.
+pub(super) fn describe(error: &DriverError) -> String {
+    match &*error.kind {
+        DriverKind::Command(error) => {
+            format!(
+                "{} (code {} {})",
+                error.message, error.code, error.code_name
+            )
+        }
+        DriverKind::Write(WriteFailure::WriteError(error)) => {
+            format!("{} (code {})", error.message, error.code)
+        }
+        DriverKind::Write(WriteFailure::WriteConcernError(error)) => format!(
+            "written, but the write concern was not met: {} (code {})",
+            error.message, error.code
+        ),
+        DriverKind::InsertMany(error) => {
+            let refused = error.write_errors.as_deref().unwrap_or_default();
+            match (refused.first(), &error.write_concern_error) {
+                (Some(first), _) => format!(
+                    "{} documents were refused, the first of them number {}: {} (code {})",
+                    refused.len(),
+                    first.index,
+                    first.message,
+                    first.code
+                ),
+                (None, Some(concern)) => format!(
+                    "written, but the write concern was not met: {} (code {})",
+                    concern.message, concern.code
+                ),
+                (None, None) => "insert_many failed".to_owned(),
+            }
+        }
+        DriverKind::Io(io) => tls_problem(io).map_or_else(|| io.to_string(), ToString::to_string),
+        kind => kind.to_string(),
+    }
+}
+
+/// The TLS layer's own error inside an I/O error.
+fn tls_problem(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Whether a new socket could not be made, as opposed to one that broke.
+pub(super) fn is_connect_failure(error: &DriverError) -> bool {
+    matches!(
+        kind_of(error),
+        ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns | ConnectFailure::Tls)
+    )
+}
+
+/// Whether the driver sent something whose effect nobody knows.
+fn outcome_unknown(error: &DriverError, kind: ErrorKind) -> bool {
+    if error.contains_label(NO_WRITES_PERFORMED) {
+        return false;
+    }
+    let not_sent = matches!(
+        &*error.kind,
+        DriverKind::ConnectionPoolCleared { .. } | DriverKind::ServerSelection { .. }
+    );
+    let concern_failed = matches!(
+        &*error.kind,
+        DriverKind::Write(WriteFailure::WriteConcernError(_))
+    );
+    error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+        || concern_failed
+        || (!not_sent
+            && matches!(
+                kind,
+                ErrorKind::ConnectionLost
+                    | ErrorKind::DeadlineExceeded
+                    | ErrorKind::Connect(ConnectFailure::Timeout)
+            ))
+}
+
+impl From<DriverError> for Error {
+    /// An error of an operation that ran on the driver's own client.
+    fn from(error: DriverError) -> Self {
+        let kind = match kind_of(&error) {
+            // An established socket that timed out is one that the monitor cut.
+            ErrorKind::Connect(ConnectFailure::Timeout)
+                if matches!(&*error.kind, DriverKind::Io(_)) =>
+            {
+                ErrorKind::ConnectionLost
+            }
+            kind => kind,
+        };
+        let unknown = outcome_unknown(&error, kind);
+        let ours = Self::new(kind, Phase::Operation, describe(&error)).with_source(Arc::new(error));
+        if unknown {
+            ours.with_outcome_unknown()
+        } else {
+            ours
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_the_codes_that_programs_look_for() {
+        for (code, kind) in [
+            (11000, ErrorKind::Constraint),
+            (13, ErrorKind::Permission),
+            (18, ErrorKind::Authentication),
+            (112, ErrorKind::Conflict),
+            (251, ErrorKind::Conflict),
+            (10107, ErrorKind::WrongRole),
+            (13435, ErrorKind::WrongRole),
+            (50, ErrorKind::DeadlineExceeded),
+            (9001, ErrorKind::ConnectionLost),
+            (59, ErrorKind::InvalidOperation),
+            (123_456, ErrorKind::Other),
+        ] {
+            assert_eq!(by_code(code), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_selection_failure_is_sorted_by_what_it_prints() {
+        for (text, kind) in [
+            (
+                "I/O error: Connection refused (os error 111)",
+                ConnectFailure::Refused,
+            ),
+            ("failed to lookup address information", ConnectFailure::Dns),
+            (
+                "invalid peer certificate: UnknownIssuer",
+                ConnectFailure::Tls,
+            ),
+            ("Server selection timeout", ConnectFailure::Timeout),
+        ] {
+            assert_eq!(by_selection_text(text), ErrorKind::Connect(kind), "{text}");
+        }
+    }
+}

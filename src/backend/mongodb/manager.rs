@@ -1,0 +1,352 @@
+//! The r2d2 manager: one driver client, and permits to use it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::error::Error as DriverError;
+use mongodb::event::EventHandler;
+use mongodb::options::{ReadPreference, SelectionCriteria};
+use parking_lot::Mutex;
+use r2d2::ManageConnection;
+
+use super::config::MongoDbConfig;
+use super::connection::MongoDbConnection;
+use super::sockets::{Counters, SocketMeter, Sockets};
+use super::topology::{Doom, Topology};
+use super::{driver, errors, runtime, service};
+use crate::backend::{self, Backend, Service};
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
+
+/// Makes leases on one shared MongoDB client. See the [module](super).
+///
+/// ```no_run
+/// use millpond::{MongoDb, MongoDbConfig, Pool};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = MongoDb::new(MongoDbConfig::new().host("localhost").database("shop"))?;
+/// let meter = manager.meter();
+/// let pool = Pool::builder().max_size(8).build(manager)?;
+/// let names = pool.get()?.db()?.list_collection_names().run()?;
+/// println!("{names:?} over {} sockets", meter.read().open);
+/// # Ok(()) }
+/// ```
+pub struct MongoDb {
+    shared: Arc<Shared>,
+}
+
+/// What the manager and its permits have in common.
+struct Shared {
+    config: MongoDbConfig,
+    endpoint: Arc<str>,
+    /// Made by the first connect. The lock is held while it is made, which takes no
+    /// network traffic: a second client would double the monitoring sockets.
+    client: Mutex<Option<Client>>,
+    topology: Arc<Topology>,
+    counters: Arc<Counters>,
+    permits: AtomicU32,
+}
+
+/// One of the leases that may exist at once; gives its place back when dropped.
+pub(super) struct Permit(Arc<Shared>);
+
+impl Permit {
+    fn take(shared: &Arc<Shared>) -> Result<Self, Error> {
+        let limit = shared.config.max_sockets;
+        let add = |live: u32| (live < limit).then_some(live + 1);
+        shared
+            .permits
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .map(|_| Self(Arc::clone(shared)))
+            .map_err(|_| {
+                shared.error(
+                    ErrorKind::ResourceLimit,
+                    Phase::Connect,
+                    format!(
+                        "{limit} leases exist; raise max_sockets (MONGODB_MAX_SOCKETS) to the \
+                         pool's max_size or more"
+                    ),
+                )
+            })
+    }
+
+    pub(super) fn endpoint(&self) -> Arc<str> {
+        Arc::clone(&self.0.endpoint)
+    }
+
+    pub(super) fn sockets(&self) -> Sockets {
+        SocketMeter::new(Arc::clone(&self.0.counters)).read()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.permits.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl MongoDb {
+    /// A manager with these settings. Reads the TLS files, connects to nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] when a setting is wrong, a TLS file cannot be used,
+    /// or plaintext is asked for to another host than loopback.
+    pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
+        backend::adopt::<Self>();
+        let options = driver::options(&config)?;
+        let hosts = options.hosts.iter().map(ToString::to_string);
+        let mut endpoint = hosts.collect::<Vec<_>>().join(",");
+        if let Some(database) = &options.default_database {
+            endpoint = format!("{endpoint}/{database}");
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                config,
+                endpoint: endpoint.into(),
+                client: Mutex::new(None),
+                topology: Arc::new(Topology::new()),
+                counters: Arc::new(Counters::default()),
+                permits: AtomicU32::new(0),
+            }),
+        })
+    }
+
+    /// A handle on the counts of the driver's real sockets.
+    pub fn meter(&self) -> SocketMeter {
+        SocketMeter::new(Arc::clone(&self.shared.counters))
+    }
+
+    /// The driver's real sockets now.
+    pub fn sockets(&self) -> Sockets {
+        self.meter().read()
+    }
+}
+
+impl Shared {
+    fn error(&self, kind: ErrorKind, phase: Phase, message: impl Into<String>) -> Error {
+        Error::new(kind, phase, message).with_endpoint(Arc::clone(&self.endpoint))
+    }
+
+    /// The client, made now if this is the first use.
+    fn client(&self) -> Result<Client, Error> {
+        let mut slot = self.client.lock();
+        if let Some(client) = &*slot {
+            return Ok(client.clone());
+        }
+        let mut options = driver::options(&self.config)?;
+        let counters = Arc::clone(&self.counters);
+        options.cmap_event_handler =
+            Some(EventHandler::callback(move |event| counters.note(event)));
+        let topology = Arc::clone(&self.topology);
+        options.sdam_event_handler =
+            Some(EventHandler::callback(move |event| topology.note(event)));
+        let _runtime = runtime::enter()?;
+        let client = Client::with_options(options).map_err(|error| {
+            self.error(
+                ErrorKind::Configuration,
+                Phase::Connect,
+                errors::describe(&error),
+            )
+            .with_source(Arc::new(error))
+        })?;
+        Ok(slot.insert(client).clone())
+    }
+
+    /// Which servers may answer for a lease to count as alive.
+    fn criteria(&self) -> SelectionCriteria {
+        let configured = self.config.options.selection_criteria.clone();
+        configured.unwrap_or(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+    }
+
+    /// Runs a question to the server that ends within `limit`, or as soon as it is
+    /// certain that no server can be reached.
+    fn ask<T>(
+        &self,
+        phase: Phase,
+        limit: Duration,
+        question: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, Error> {
+        let attempt = self.topology.attempt();
+        let answer = runtime::block_on(limit, async {
+            tokio::select! {
+                biased;
+                answer = question => answer.map_err(|error| self.refused(phase, error)),
+                doom = attempt.doomed() => Err(match doom {
+                    Doom::Failed(error) => self.refused(phase, error),
+                    Doom::NoMember => self.no_member(phase),
+                }),
+            }
+        })?;
+        answer.unwrap_or_else(|| Err(self.silent(phase, limit)))
+    }
+
+    fn refused(&self, phase: Phase, error: DriverError) -> Error {
+        let kind = errors::kind_of(&error);
+        let what = errors::describe(&error);
+        let advice = match kind {
+            ErrorKind::Authentication => {
+                "; check user, password and auth source (MONGODB_USER, MONGODB_PASSWORD, \
+                 MONGODB_AUTH_SOURCE)"
+            }
+            ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns) => {
+                "; check host and port (MONGODB_HOST, MONGODB_PORT) and that the server runs"
+            }
+            ErrorKind::Connect(ConnectFailure::Tls) => {
+                "; check the CA file and the host name (MONGODB_SSL_CA_FILE, MONGODB_HOST)"
+            }
+            ErrorKind::ConnectionLost if phase == Phase::Connect => {
+                "; the server hung up: does it require TLS (MONGODB_SSL), or speak none?"
+            }
+            _ => "",
+        };
+        self.error(kind, phase, format!("{what}{advice}"))
+            .with_source(Arc::new(error))
+    }
+
+    fn no_member(&self, phase: Phase) -> Error {
+        let message = match &self.config.options.repl_set_name {
+            Some(name) => format!(
+                "none of the hosts is a member of the replica set `{name}` (MONGODB_REPLICA_SET)"
+            ),
+            None => "none of the hosts is a usable MongoDB server (MONGODB_HOST)".to_owned(),
+        };
+        self.error(ErrorKind::Configuration, phase, message)
+    }
+
+    /// The time was over. Says what the monitors know by then.
+    fn silent(&self, phase: Phase, limit: Duration) -> Error {
+        let setting = if phase == Phase::Connect {
+            "connect_timeout (MONGODB_CONNECT_TIMEOUT)"
+        } else {
+            "check_timeout (MONGODB_CHECK_TIMEOUT)"
+        };
+        if let Some(error) = self.topology.last_failure() {
+            return self.refused(phase, error);
+        }
+        if self.topology.has_no_primary() {
+            return self.error(
+                ErrorKind::WrongRole,
+                phase,
+                format!(
+                    "the servers answer, but none that the read preference allows within \
+                     {limit:?}: no primary? See {setting}, MONGODB_READ_PREFERENCE"
+                ),
+            );
+        }
+        let kind = if phase == Phase::Connect {
+            ErrorKind::Connect(ConnectFailure::Timeout)
+        } else {
+            ErrorKind::ConnectionLost
+        };
+        self.error(
+            kind,
+            phase,
+            format!("no answer within {limit:?}; see {setting}"),
+        )
+    }
+
+    /// Members that the driver discovered must not be reached in plaintext either.
+    fn check_discovered(&self) -> Result<(), Error> {
+        if self.config.allow_plaintext || driver::encrypts(&self.config).unwrap_or(true) {
+            return Ok(());
+        }
+        let addresses = self.topology.addresses();
+        match addresses.iter().find(|address| !driver::is_local(address)) {
+            None => Ok(()),
+            Some(address) => Err(self.error(
+                ErrorKind::Configuration,
+                Phase::Connect,
+                format!(
+                    "the replica set's member {address} is not on loopback, so the connection \
+                     must be encrypted: MONGODB_SSL=true"
+                ),
+            )),
+        }
+    }
+}
+
+impl ManageConnection for MongoDb {
+    type Connection = MongoDbConnection;
+    type Error = Error;
+
+    /// A permit, once a server has answered (with the login, where one is configured).
+    ///
+    /// # Errors
+    /// Within `connect_timeout`, and at once where the reason is certain: refused,
+    /// name not found, TLS, authentication.
+    fn connect(&self) -> Result<MongoDbConnection, Error> {
+        let shared = &self.shared;
+        let permit = Permit::take(shared)?;
+        let client = shared.client()?;
+        let clears = shared.counters.clears();
+        let question = service::ping(&client, shared.criteria());
+        shared.ask(Phase::Connect, shared.config.connect_timeout, question)?;
+        shared.check_discovered()?;
+        Ok(MongoDbConnection::new(client, permit, clears))
+    }
+
+    /// Pings a server that the read preference allows, within `check_timeout`. A
+    /// socket that turns out dead makes the driver drop all of that age; then a
+    /// second ping, over a new one, decides.
+    fn is_valid(&self, conn: &mut MongoDbConnection) -> Result<(), Error> {
+        let shared = &self.shared;
+        let client = conn.driver();
+        let question = async {
+            let first = service::ping(client, shared.criteria()).await;
+            match first {
+                Err(error) if errors::kind_of(&error) == ErrorKind::ConnectionLost => {
+                    let clears = shared.counters.clears();
+                    service::ping(client, shared.criteria())
+                        .await
+                        .map(|()| clears)
+                }
+                answer => answer.map(|()| shared.counters.clears()),
+            }
+        };
+        let clears = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
+        conn.vouch(clears);
+        Ok(())
+    }
+
+    /// Whether the driver has given up its sockets to a server since this permit was
+    /// last known to be good. Its next operation would work on a new socket; the
+    /// permit is replaced so that nobody is handed one before a server answered.
+    fn has_broken(&self, conn: &mut MongoDbConnection) -> bool {
+        conn.clears() != self.shared.counters.clears()
+    }
+}
+
+impl Backend for MongoDb {
+    const NAME: &'static str = "mongodb";
+
+    fn endpoint(&self) -> String {
+        self.shared.endpoint.to_string()
+    }
+
+    fn classify(error: &Error) -> ErrorKind {
+        error.kind()
+    }
+
+    /// Version, role, whether it takes writes, and a secondary's lag (where the user
+    /// may see the set's status). Asks the primary, or a secondary where there is none.
+    fn check(&self, conn: &mut MongoDbConnection) -> Result<Service, Error> {
+        let shared = &self.shared;
+        let criteria = match &shared.config.options.selection_criteria {
+            Some(configured) => configured.clone(),
+            None => ReadPreference::PrimaryPreferred { options: None }.into(),
+        };
+        let question = service::describe(conn.driver(), criteria);
+        shared.ask(Phase::Validate, shared.config.check_timeout, question)
+    }
+}
+
+impl fmt::Debug for MongoDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoDb")
+            .field("config", &self.shared.config)
+            .field("sockets", &self.sockets())
+            .finish_non_exhaustive()
+    }
+}

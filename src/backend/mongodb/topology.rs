@@ -1,0 +1,170 @@
+//! What the driver's monitors know of the servers, so that an attempt to connect
+//! can fail at once and say why.
+//!
+//! The driver itself waits out its whole server selection timeout and then reports
+//! a text. Its heartbeat events carry the real error (refused, name not found, bad
+//! certificate) as it happens: an [`Attempt`] is doomed as soon as every known
+//! server has failed since it began.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mongodb::ServerType;
+use mongodb::error::Error as DriverError;
+use mongodb::event::sdam::SdamEvent;
+use mongodb::options::ServerAddress;
+use tokio::sync::watch;
+
+use super::errors::is_connect_failure;
+
+/// The servers, as the monitors saw them last.
+#[derive(Debug)]
+pub(super) struct Topology {
+    servers: watch::Sender<HashMap<ServerAddress, Server>>,
+    opened: AtomicBool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Server {
+    role: ServerType,
+    failures: u64,
+    last_failure: Option<DriverError>,
+}
+
+/// Why no server can be had.
+pub(super) enum Doom {
+    /// Every server failed; the error of one of them.
+    Failed(DriverError),
+    /// The driver dropped every host it was given, as not belonging to the set.
+    NoMember,
+}
+
+impl Topology {
+    pub(super) fn new() -> Self {
+        Self {
+            servers: watch::Sender::new(HashMap::new()),
+            opened: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn note(&self, event: SdamEvent) {
+        match event {
+            SdamEvent::ServerOpening(event) => {
+                self.opened.store(true, Ordering::Release);
+                self.change(event.address, |_| {});
+            }
+            SdamEvent::ServerClosed(event) => {
+                self.servers.send_modify(|servers| {
+                    servers.remove(&event.address);
+                });
+            }
+            SdamEvent::ServerDescriptionChanged(event) => {
+                let role = event.new_description.server_type();
+                self.change(event.address, |server| server.role = role);
+            }
+            SdamEvent::ServerHeartbeatSucceeded(event) => {
+                self.change(event.server_address, |server| server.last_failure = None);
+            }
+            SdamEvent::ServerHeartbeatFailed(event) => {
+                self.change(event.server_address, |server| {
+                    server.failures += 1;
+                    server.last_failure = Some(event.failure);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn change(&self, address: ServerAddress, change: impl FnOnce(&mut Server)) {
+        self.servers
+            .send_modify(|servers| change(servers.entry(address).or_default()));
+    }
+
+    /// Begins an attempt: only failures from now on count against it.
+    pub(super) fn attempt(&self) -> Attempt<'_> {
+        let failures_before = self
+            .servers
+            .borrow()
+            .iter()
+            .map(|(address, server)| (address.clone(), server.failures))
+            .collect();
+        Attempt {
+            topology: self,
+            failures_before,
+        }
+    }
+
+    /// The last failure of any server that is failing now.
+    pub(super) fn last_failure(&self) -> Option<DriverError> {
+        let servers = self.servers.borrow();
+        servers
+            .values()
+            .find_map(|server| server.last_failure.clone())
+    }
+
+    /// Whether the servers answer, but none of them takes writes.
+    pub(super) fn has_no_primary(&self) -> bool {
+        let servers = self.servers.borrow();
+        let known = |server: &Server| server.role != ServerType::Unknown;
+        servers.values().any(known)
+            && !servers.values().any(|server| {
+                matches!(
+                    server.role,
+                    ServerType::RsPrimary
+                        | ServerType::Standalone
+                        | ServerType::Mongos
+                        | ServerType::LoadBalancer
+                )
+            })
+    }
+
+    /// The addresses of all known servers, discovered ones included.
+    pub(super) fn addresses(&self) -> Vec<ServerAddress> {
+        self.servers.borrow().keys().cloned().collect()
+    }
+}
+
+/// One attempt to reach a server.
+pub(super) struct Attempt<'a> {
+    topology: &'a Topology,
+    failures_before: HashMap<ServerAddress, u64>,
+}
+
+impl Attempt<'_> {
+    /// Waits until it is certain that no server can be reached for now.
+    pub(super) async fn doomed(self) -> Doom {
+        let mut changes = self.topology.servers.subscribe();
+        loop {
+            if let Some(doom) = self.verdict(&changes.borrow_and_update()) {
+                return doom;
+            }
+            if changes.changed().await.is_err() {
+                // The sender lives in the topology that is borrowed here.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn verdict(&self, servers: &HashMap<ServerAddress, Server>) -> Option<Doom> {
+        if servers.is_empty() {
+            return self
+                .topology
+                .opened
+                .load(Ordering::Acquire)
+                .then_some(Doom::NoMember);
+        }
+        let mut reason = None;
+        for (address, server) in servers {
+            let failure = server.last_failure.as_ref()?;
+            let before = self.failures_before.get(address).copied().unwrap_or(0);
+            // A monitor whose socket was cut tries again at once, so its first
+            // failure says nothing, unless a new socket could not be made either.
+            let needed = if is_connect_failure(failure) { 1 } else { 2 };
+            if server.failures - before < needed {
+                return None;
+            }
+            reason = Some(failure);
+        }
+        reason.cloned().map(Doom::Failed)
+    }
+}

@@ -1,0 +1,401 @@
+//! Settings of a PostgreSQL manager: by code, by URL, from the environment.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::Vars;
+use crate::security::{Secret, Tls};
+
+mod environment;
+mod url;
+
+pub(super) const DEFAULT_PORT: u16 = 5432;
+
+/// Whether and how the connection is encrypted, in libpq's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// If the server can, without a check of its certificate; to another host than
+    /// this one it means [`Require`](Self::Require), unless plaintext is allowed.
+    #[default]
+    Prefer,
+    /// Always. As with libpq, the certificate is checked only if a CA file is given.
+    Require,
+    /// Always, with a certificate of a trusted authority.
+    VerifyCa,
+    /// Always, with a certificate of a trusted authority for just this host.
+    VerifyFull,
+}
+
+impl FromStr for SslMode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "disable" => Ok(Self::Disable),
+            // libpq's `allow` begins in plaintext; encrypting first is the safer reading.
+            "allow" | "prefer" => Ok(Self::Prefer),
+            "require" => Ok(Self::Require),
+            "verify-ca" => Ok(Self::VerifyCa),
+            "verify-full" => Ok(Self::VerifyFull),
+            _ => Err(()),
+        }
+    }
+}
+
+pub(super) const SSL_MODES: &str = "disable, prefer, require, verify-ca or verify-full";
+
+/// Which of several hosts is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TargetSession {
+    /// The first that answers.
+    #[default]
+    Any,
+    /// The first that takes writes.
+    ReadWrite,
+    /// The first that is read-only.
+    ReadOnly,
+}
+
+impl FromStr for TargetSession {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "any" => Ok(Self::Any),
+            "read-write" | "primary" => Ok(Self::ReadWrite),
+            "read-only" | "standby" => Ok(Self::ReadOnly),
+            _ => Err(()),
+        }
+    }
+}
+
+pub(super) const TARGET_SESSIONS: &str = "any, read-write or read-only";
+
+/// Where one server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Tcp(String),
+    /// The folder of the server's Unix socket.
+    Unix(PathBuf),
+}
+
+impl Host {
+    pub(super) fn of(text: &str) -> Self {
+        if text.starts_with('/') {
+            Self::Unix(text.into())
+        } else {
+            Self::Tcp(text.to_owned())
+        }
+    }
+
+    /// Whether what is sent stays on this machine.
+    pub(super) fn is_here(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(name) => {
+                name.eq_ignore_ascii_case("localhost")
+                    || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+        }
+    }
+}
+
+/// Where a PostgreSQL server is and how to log in.
+///
+/// ```
+/// use millpond::PostgresConfig;
+/// use millpond::backend::postgres::SslMode;
+///
+/// let config = PostgresConfig::new()
+///     .host("db.internal")
+///     .database("app")
+///     .user("app")
+///     .password("hunter2")
+///     .ssl_mode(SslMode::VerifyFull)
+///     .ca_file("/etc/ssl/private-ca.pem");
+/// assert!(!format!("{config:?}").contains("hunter2"));
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct PostgresConfig {
+    /// Each with its port; never empty.
+    pub(super) hosts: Vec<(Host, u16)>,
+    pub(super) database: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) ssl_mode: SslMode,
+    pub(super) tls: Tls,
+    pub(super) check_certificates: bool,
+    pub(super) allow_plaintext: bool,
+    pub(super) application_name: String,
+    pub(super) options: Option<String>,
+    pub(super) target: TargetSession,
+    pub(super) connect_timeout: Duration,
+    pub(super) check_timeout: Duration,
+    pub(super) statement_timeout: Option<Duration>,
+    pub(super) keepalive: Option<Duration>,
+    pub(super) tcp_user_timeout: Option<Duration>,
+    pub(super) statement_cache: usize,
+    hosts_are_default: bool,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self {
+            hosts: vec![(Host::Tcp("localhost".into()), DEFAULT_PORT)],
+            database: None,
+            user: None,
+            password: None,
+            ssl_mode: SslMode::Prefer,
+            tls: Tls::new(),
+            check_certificates: true,
+            allow_plaintext: false,
+            application_name: "millpond".into(),
+            options: None,
+            target: TargetSession::Any,
+            connect_timeout: Duration::from_secs(10),
+            check_timeout: Duration::from_secs(3),
+            statement_timeout: None,
+            keepalive: Some(Duration::from_secs(30)),
+            tcp_user_timeout: Some(Duration::from_secs(30)),
+            statement_cache: 256,
+            hosts_are_default: true,
+        }
+    }
+}
+
+impl PostgresConfig {
+    /// `localhost:5432`, TLS if the server offers it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The server's name or IP address, or the folder of its Unix socket (beginning
+    /// with `/`). Called again, it adds another host; they are tried in this order.
+    pub fn host(mut self, host: impl AsRef<str>) -> Self {
+        let port = self.hosts.last().map_or(DEFAULT_PORT, |(_, port)| *port);
+        if self.hosts_are_default {
+            self.hosts.clear();
+            self.hosts_are_default = false;
+        }
+        self.hosts.push((Host::of(host.as_ref()), port));
+        self
+    }
+
+    /// The port, 5432 by default, of the host named last; of hosts named later too.
+    pub fn port(mut self, port: u16) -> Self {
+        if let Some((_, last)) = self.hosts.last_mut() {
+            *last = port;
+        }
+        self
+    }
+
+    /// The database; that of the user's name by default.
+    pub fn database(mut self, name: impl Into<String>) -> Self {
+        self.database = Some(name.into());
+        self
+    }
+
+    /// The user; the operating system's user by default.
+    pub fn user(mut self, name: impl Into<String>) -> Self {
+        self.user = Some(name.into());
+        self
+    }
+
+    /// The password.
+    pub fn password(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Whether and how the connection is encrypted.
+    pub fn ssl_mode(mut self, mode: SslMode) -> Self {
+        self.ssl_mode = mode;
+        self
+    }
+
+    /// Trusts the authorities in this PEM file instead of the system's.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls = self.tls.ca_file(path);
+        self
+    }
+
+    /// Shows this certificate (PEM) to the server.
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.tls = self.tls.client_certificate(certificate, key);
+        self
+    }
+
+    /// Accepts any certificate, whatever the mode. An attacker in between is not
+    /// noticed.
+    pub fn danger_trust_any_certificate(mut self) -> Self {
+        self.check_certificates = false;
+        self
+    }
+
+    /// Allows an unencrypted connection to a host other than this one. Off by
+    /// default.
+    pub fn allow_plaintext(mut self, allowed: bool) -> Self {
+        self.allow_plaintext = allowed;
+        self
+    }
+
+    /// The name that `pg_stat_activity` shows; `millpond` by default.
+    pub fn application_name(mut self, name: impl Into<String>) -> Self {
+        self.application_name = name.into();
+        self
+    }
+
+    /// Command-line options for the session, such as `-c search_path=app`.
+    pub fn options(mut self, options: impl Into<String>) -> Self {
+        self.options = Some(options.into());
+        self
+    }
+
+    /// Which of several hosts is wanted.
+    pub fn target_session(mut self, target: TargetSession) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// The longest time for reaching one host; 10 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The longest time of a liveness check; 3 s by default.
+    pub fn check_timeout(mut self, timeout: Duration) -> Self {
+        self.check_timeout = timeout;
+        self
+    }
+
+    /// The longest time of a statement, kept by the server; none by default.
+    pub fn statement_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.statement_timeout = timeout.into();
+        self
+    }
+
+    /// How long a connection may be silent before TCP asks whether the other side is
+    /// still there; 30 s by default.
+    pub fn keepalive(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.keepalive = idle.into();
+        self
+    }
+
+    /// How long sent data may stay unacknowledged before TCP gives up; 30 s by
+    /// default. (Linux only.)
+    pub fn tcp_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.tcp_user_timeout = timeout.into();
+        self
+    }
+
+    /// How many prepared statements each connection keeps; 256 by default. 0 for
+    /// PgBouncer in transaction mode, where a statement prepared on one server
+    /// connection is unknown on the next: then a statement without parameters is
+    /// sent unprepared, and one with parameters in a transaction of its own.
+    pub fn statement_cache(mut self, statements: usize) -> Self {
+        self.statement_cache = statements;
+        self
+    }
+
+    /// The mode that counts for this host, after the rule on plaintext.
+    pub(super) fn mode_for(&self, host: &Host) -> SslMode {
+        match (host, self.ssl_mode) {
+            (Host::Unix(_), _) => SslMode::Disable,
+            (host, SslMode::Prefer) if !host.is_here() && !self.allow_plaintext => SslMode::Require,
+            (_, mode) => mode,
+        }
+    }
+
+    /// Notes every mistake in these settings.
+    pub(super) fn check(&self, vars: &mut Vars<'_>) {
+        for (host, port) in &self.hosts {
+            if let Host::Tcp(name) = host {
+                let odd = |c: char| c.is_control() || c.is_whitespace();
+                if name.is_empty() || name.contains(odd) {
+                    vars.mistake(
+                        "DB_HOST",
+                        name,
+                        "a host name, an IP address or a socket folder",
+                    );
+                } else if self.ssl_mode == SslMode::Disable
+                    && !self.allow_plaintext
+                    && !host.is_here()
+                {
+                    vars.mistake(
+                        "DB_SSL_MODE",
+                        &format!("disable, for {name}"),
+                        "require, verify-ca or verify-full for any other host than this one, \
+                         or allow plaintext with SECURITY_CONNECTION_ENCRYPTION=false",
+                    );
+                }
+            }
+            if *port == 0 {
+                vars.mistake("DB_PORT", "0", "1 to 65535");
+            }
+        }
+        let texts = [
+            ("DB_NAME", &self.database),
+            ("DB_USER", &self.user),
+            ("DB_OPTIONS", &self.options),
+        ];
+        for (name, text) in texts {
+            if text.as_deref().is_some_and(|text| text.contains('\0')) {
+                vars.mistake(name, "text with a NUL byte", "text without one");
+            }
+        }
+        if self.application_name.contains('\0') {
+            vars.mistake(
+                "DB_APPLICATION_NAME",
+                "text with a NUL byte",
+                "text without one",
+            );
+        }
+        let timeouts = [
+            ("DB_CONNECT_TIMEOUT", Some(self.connect_timeout)),
+            ("DB_CHECK_TIMEOUT", Some(self.check_timeout)),
+            ("DB_STATEMENT_TIMEOUT", self.statement_timeout),
+        ];
+        for (name, timeout) in timeouts {
+            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+                vars.mistake(name, "0", "seconds, more than 0, such as 2.5");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("hosts", &self.hosts)
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .field("password", &self.password)
+            .field("ssl_mode", &self.ssl_mode)
+            .field("tls", &self.tls)
+            .field("check_certificates", &self.check_certificates)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .field("application_name", &self.application_name)
+            .field("options", &self.options)
+            .field("target", &self.target)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("check_timeout", &self.check_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("keepalive", &self.keepalive)
+            .field("tcp_user_timeout", &self.tcp_user_timeout)
+            .field("statement_cache", &self.statement_cache)
+            .finish_non_exhaustive()
+    }
+}

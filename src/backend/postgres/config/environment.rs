@@ -1,0 +1,190 @@
+//! The `DB_*` variables.
+
+use super::{PostgresConfig, SSL_MODES, TARGET_SESSIONS};
+use crate::config::Vars;
+use crate::error::Error;
+
+impl PostgresConfig {
+    /// Reads the process's environment; `None` unless `DB_HOST`, `DB_NAME` or
+    /// `DATABASE_URL` is set. What `DATABASE_URL` says is overruled by the others:
+    ///
+    /// | variable | default |
+    /// |---|---|
+    /// | `DB_HOST` (several, or a socket folder: `a,b`) `DB_PORT` | localhost, 5432 |
+    /// | `DB_NAME` `DB_USER` `DB_PASSWORD` (or `DB_PASSWORD_FILE`) | none |
+    /// | `DB_SSL_MODE` `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | prefer, none |
+    /// | `DB_APPLICATION_NAME` `DB_OPTIONS` `DB_TARGET_SESSION_ATTRS` | millpond, none, any |
+    /// | `DB_CONNECT_TIMEOUT` `DB_CHECK_TIMEOUT` `DB_STATEMENT_TIMEOUT` | 10, 3, none (seconds) |
+    /// | `DB_STATEMENT_CACHE` | 256 |
+    /// | `SECURITY_CONNECTION_ENCRYPTION` `SECURITY_CERTIFICATE_VALIDATION` | true, true |
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) with every mistake at once.
+    pub fn from_env() -> Result<Option<Self>, Error> {
+        Self::from_vars(Vars::process())
+    }
+
+    pub(super) fn from_vars(mut vars: Vars<'_>) -> Result<Option<Self>, Error> {
+        let url = vars.secret_text("DATABASE_URL");
+        if url.is_none() && vars.text("DB_HOST").is_none() && vars.text("DB_NAME").is_none() {
+            vars.finish()?;
+            return Ok(None);
+        }
+        let mut config = Self::new();
+        if let Some(url) = url {
+            config.read_url("DATABASE_URL", &url, &mut vars);
+        }
+        config.read_vars(&mut vars);
+        config.check(&mut vars);
+        vars.finish()?;
+        Ok(Some(config))
+    }
+
+    fn read_vars(&mut self, vars: &mut Vars<'_>) {
+        if let Some(hosts) = vars.text("DB_HOST") {
+            self.hosts.clear();
+            self.hosts_are_default = false;
+            let hosts = hosts.split(',').map(str::trim);
+            self.hosts
+                .extend(hosts.map(|host| (super::Host::of(host), super::DEFAULT_PORT)));
+        }
+        if let Some(port) = vars.parse::<u16>("DB_PORT", "a port, 1 to 65535") {
+            for (_, own) in &mut self.hosts {
+                *own = port;
+            }
+        }
+        self.database = vars.text("DB_NAME").or(self.database.take());
+        self.user = vars.text("DB_USER").or(self.user.take());
+        if let Some(password) = vars.secret_text("DB_PASSWORD") {
+            self.password = Some(password.into());
+        }
+        if let Some(mode) = vars.text("DB_SSL_MODE") {
+            match mode.parse() {
+                Ok(mode) => self.ssl_mode = mode,
+                Err(()) => vars.mistake("DB_SSL_MODE", &mode, SSL_MODES),
+            }
+        }
+        if let Some(path) = vars.text("DB_SSL_CA_FILE") {
+            self.tls = std::mem::take(&mut self.tls).ca_file(path);
+        }
+        match (vars.text("DB_SSL_CERT_FILE"), vars.text("DB_SSL_KEY_FILE")) {
+            (Some(cert), Some(key)) => {
+                self.tls = std::mem::take(&mut self.tls).client_certificate(cert, key);
+            }
+            (Some(_), None) => vars.mistake("DB_SSL_KEY_FILE", "", "the key of DB_SSL_CERT_FILE"),
+            (None, Some(_)) => vars.mistake("DB_SSL_CERT_FILE", "", "the certificate of the key"),
+            (None, None) => {}
+        }
+        if let Some(name) = vars.text("DB_APPLICATION_NAME") {
+            self.application_name = name;
+        }
+        self.options = vars.text("DB_OPTIONS").or(self.options.take());
+        if let Some(target) = vars.text("DB_TARGET_SESSION_ATTRS") {
+            match target.parse() {
+                Ok(target) => self.target = target,
+                Err(()) => vars.mistake("DB_TARGET_SESSION_ATTRS", &target, TARGET_SESSIONS),
+            }
+        }
+        if let Some(timeout) = vars.seconds("DB_CONNECT_TIMEOUT") {
+            self.connect_timeout = timeout;
+        }
+        if let Some(timeout) = vars.seconds("DB_CHECK_TIMEOUT") {
+            self.check_timeout = timeout;
+        }
+        if let Some(timeout) = vars.seconds("DB_STATEMENT_TIMEOUT") {
+            self.statement_timeout = Some(timeout);
+        }
+        if let Some(size) = vars.parse("DB_STATEMENT_CACHE", "a number, 0 for none") {
+            self.statement_cache = size;
+        }
+        if let Some(encrypt) = vars.flag("SECURITY_CONNECTION_ENCRYPTION") {
+            self.allow_plaintext = !encrypt;
+        }
+        if let Some(check) = vars.flag("SECURITY_CERTIFICATE_VALIDATION") {
+            self.check_certificates = check;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::postgres::config::{Host, SslMode};
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Option<PostgresConfig>, Error> {
+        PostgresConfig::from_vars(Vars::from_lookup(|name| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        }))
+    }
+
+    #[test]
+    fn is_off_unless_named() {
+        assert!(read(&[("DB_USER", "app")]).expect("no mistake").is_none());
+        assert!(read(&[("DB_NAME", "app")]).expect("no mistake").is_some());
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_table() {
+        let config = read(&[("DB_HOST", "localhost")])
+            .expect("no mistake")
+            .expect("on");
+        assert_eq!(config.hosts, [(Host::Tcp("localhost".into()), 5432)]);
+        assert_eq!(config.ssl_mode, SslMode::Prefer);
+        assert_eq!(config.application_name, "millpond");
+        assert!(config.database.is_none() && config.user.is_none() && config.password.is_none());
+    }
+
+    #[test]
+    fn variables_overrule_the_url() {
+        let config = read(&[
+            ("DATABASE_URL", "postgres://u:p@[::1]:5/d?sslmode=require"),
+            ("DB_NAME", "other"),
+            ("DB_PORT", "6"),
+        ]);
+        let config = config.expect("no mistake").expect("on");
+        assert_eq!(config.hosts, [(Host::Tcp("::1".into()), 6)]);
+        assert_eq!(config.database.as_deref(), Some("other"));
+        assert_eq!(config.user.as_deref(), Some("u"));
+        assert_eq!(config.ssl_mode, SslMode::Require);
+    }
+
+    #[test]
+    fn all_mistakes_at_once_and_no_secret() {
+        let error = read(&[
+            ("DB_HOST", "db.internal"),
+            ("DB_PORT", "many"),
+            ("DB_SSL_MODE", "disable"),
+            ("DB_PASSWORD", "hunter2"),
+            ("DB_CHECK_TIMEOUT", "soon"),
+            ("DB_SSL_CERT_FILE", "/c.pem"),
+        ]);
+        let message = error.expect_err("mistakes").to_string();
+        for name in [
+            "DB_PORT",
+            "DB_SSL_MODE",
+            "DB_CHECK_TIMEOUT",
+            "DB_SSL_KEY_FILE",
+        ] {
+            assert!(message.contains(name), "{message}");
+        }
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn prefer_means_require_for_another_host() {
+        let config = PostgresConfig::new()
+            .host("db.internal")
+            .host("/run/postgresql");
+        assert_eq!(config.mode_for(&config.hosts[0].0), SslMode::Require);
+        assert_eq!(config.mode_for(&config.hosts[1].0), SslMode::Disable);
+        assert_eq!(
+            config.mode_for(&Host::Tcp("127.0.0.1".into())),
+            SslMode::Prefer
+        );
+        let lenient = config.allow_plaintext(true);
+        assert_eq!(lenient.mode_for(&lenient.hosts[0].0), SslMode::Prefer);
+    }
+}

@@ -1,0 +1,313 @@
+//! A PostgreSQL connection that keeps its prepared statements and notices what
+//! its user leaves behind.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use postgres::error::SqlState;
+use postgres::types::ToSql;
+use postgres::{Client, Error, Row, Statement, ToStatement, Transaction};
+
+use super::cache::StatementCache;
+use super::errors::breaks;
+use super::statement::is_dirty;
+
+/// A query: SQL text, whose prepared statement is kept, or a [`Statement`] of your
+/// own.
+pub trait Query: ToStatement {
+    /// The text, where it is one.
+    fn sql(&self) -> Option<&str>;
+}
+
+impl Query for str {
+    fn sql(&self) -> Option<&str> {
+        Some(self)
+    }
+}
+
+impl Query for Statement {
+    fn sql(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// A leased PostgreSQL connection: the driver's [`Client`] by deref, with
+/// `query`, `query_one`, `query_opt` and `execute` that keep prepared statements.
+///
+/// ```no_run
+/// # fn example(pool: &millpond::Pool<millpond::Postgres>) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut lease = pool.get()?;
+/// let rows = lease.query("SELECT name FROM users WHERE id = $1", &[&7_i64])?;
+/// let mut transaction = lease.transaction()?; // the driver's
+/// transaction.execute("DELETE FROM users", &[])?;
+/// transaction.commit()?;
+/// # let _ = rows; Ok(()) }
+/// ```
+///
+/// Whatever goes through the driver's own interface is out of sight, so the
+/// connection is then reset after the lease, in the background.
+pub struct PostgresConnection {
+    client: Client,
+    cache: StatementCache,
+    /// What happened since the last reset may have left something behind.
+    dirty: bool,
+    /// The driver's own interface was used since the last reset.
+    touched: bool,
+    broken: bool,
+    statements: u64,
+}
+
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+impl PostgresConnection {
+    pub(super) fn new(client: Client, cached_statements: usize) -> Self {
+        Self {
+            client,
+            cache: StatementCache::new(cached_statements),
+            dirty: false,
+            touched: false,
+            broken: false,
+            statements: 0,
+        }
+    }
+
+    /// Runs a query and returns its rows.
+    ///
+    /// # Errors
+    /// The driver's; `?` turns them into [`millpond::Error`](crate::Error).
+    pub fn query<T: ?Sized + Query>(
+        &mut self,
+        query: &T,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let Some(sql) = query.sql() else {
+            let rows = self.client.query(query, params);
+            return self.noted(rows);
+        };
+        if self.cache.is_off() {
+            return self.uncached(
+                params,
+                sql,
+                |client| client.query_typed(sql, &[]),
+                |client| client.query(sql, params),
+                |transaction| transaction.query(sql, params),
+            );
+        }
+        self.cached(sql, |client, statement| client.query(statement, params))
+    }
+
+    /// Runs a query that returns one row.
+    ///
+    /// # Errors
+    /// The driver's; also if it returns none or more than one.
+    pub fn query_one<T: ?Sized + Query>(
+        &mut self,
+        query: &T,
+        params: Params<'_>,
+    ) -> Result<Row, Error> {
+        let Some(sql) = query.sql() else {
+            let row = self.client.query_one(query, params);
+            return self.noted(row);
+        };
+        if self.cache.is_off() {
+            return self.uncached(
+                params,
+                sql,
+                |client| client.query_typed_one(sql, &[]),
+                |client| client.query_one(sql, params),
+                |transaction| transaction.query_one(sql, params),
+            );
+        }
+        self.cached(sql, |client, statement| client.query_one(statement, params))
+    }
+
+    /// Runs a query that returns one row or none.
+    ///
+    /// # Errors
+    /// The driver's; also if it returns more than one.
+    pub fn query_opt<T: ?Sized + Query>(
+        &mut self,
+        query: &T,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, Error> {
+        let Some(sql) = query.sql() else {
+            let row = self.client.query_opt(query, params);
+            return self.noted(row);
+        };
+        if self.cache.is_off() {
+            return self.uncached(
+                params,
+                sql,
+                |client| client.query_typed_opt(sql, &[]),
+                |client| client.query_opt(sql, params),
+                |transaction| transaction.query_opt(sql, params),
+            );
+        }
+        self.cached(sql, |client, statement| client.query_opt(statement, params))
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn execute<T: ?Sized + Query>(
+        &mut self,
+        query: &T,
+        params: Params<'_>,
+    ) -> Result<u64, Error> {
+        let Some(sql) = query.sql() else {
+            let count = self.client.execute(query, params);
+            return self.noted(count);
+        };
+        if self.cache.is_off() {
+            return self.uncached(
+                params,
+                sql,
+                |client| client.execute_typed(sql, &[]),
+                |client| client.execute(sql, params),
+                |transaction| transaction.execute(sql, params),
+            );
+        }
+        self.cached(sql, |client, statement| client.execute(statement, params))
+    }
+
+    /// Runs a statement that is kept. The server may have forgotten it (26000, after
+    /// `DISCARD ALL` or behind a pooler) or its result may have changed with a table
+    /// (0A000); both are found out before anything is executed, so it is prepared and
+    /// run once more. Inside a transaction the error has ended it, and stands.
+    fn cached<R>(
+        &mut self,
+        sql: &str,
+        run: impl Fn(&mut Client, &Statement) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.statements += 1;
+        if let Some((statement, dirty)) = self.cache.get(sql) {
+            self.dirty |= dirty;
+            let result = run(&mut self.client, statement);
+            let Err(error) = result else { return result };
+            if !is_stale(&error) {
+                return self.noted(Err(error));
+            }
+            self.cache.remove(sql);
+            let again = self.prepared(sql, &run);
+            return match again {
+                Err(second) if second.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                    Err(error)
+                }
+                again => again,
+            };
+        }
+        self.prepared(sql, &run)
+    }
+
+    fn prepared<R>(
+        &mut self,
+        sql: &str,
+        run: &impl Fn(&mut Client, &Statement) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let statement = self.client.prepare(sql);
+        let statement = self.noted(statement)?;
+        self.dirty |= self.cache.insert(sql, statement.clone());
+        let result = run(&mut self.client, &statement);
+        self.noted(result)
+    }
+
+    /// Runs a statement of which nothing is kept. Preparing and running are two steps,
+    /// between which a pooler may change the server, unless a transaction holds it.
+    fn uncached<R>(
+        &mut self,
+        params: Params<'_>,
+        sql: &str,
+        at_once: impl FnOnce(&mut Client) -> Result<R, Error>,
+        within: impl FnOnce(&mut Client) -> Result<R, Error>,
+        alone: impl FnOnce(&mut Transaction<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.statements += 1;
+        self.dirty |= is_dirty(sql);
+        let result = if params.is_empty() {
+            at_once(&mut self.client)
+        } else if self.touched || self.dirty {
+            // Perhaps in a transaction of the user's.
+            within(&mut self.client)
+        } else {
+            self.client.transaction().and_then(|mut transaction| {
+                let result = alone(&mut transaction)?;
+                transaction.commit()?;
+                Ok(result)
+            })
+        };
+        self.noted(result)
+    }
+
+    /// Notes an error that means that the connection is lost.
+    fn noted<R>(&mut self, result: Result<R, Error>) -> Result<R, Error> {
+        if let Err(error) = &result {
+            self.broken |= breaks(error);
+        }
+        result
+    }
+
+    /// The driver's client, without a note that it was used.
+    pub(super) fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    pub(super) fn mark_broken(&mut self) {
+        self.broken = true;
+    }
+
+    pub(super) fn mark_clean(&mut self) {
+        self.dirty = false;
+        self.touched = false;
+    }
+
+    pub(super) fn forget_statements(&mut self) {
+        self.cache.clear();
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken || self.client.is_closed()
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        !self.dirty && !self.touched
+    }
+
+    pub(super) fn statements(&self) -> u64 {
+        self.statements
+    }
+}
+
+/// Whether the server has forgotten the statement, or its result has changed.
+fn is_stale(error: &Error) -> bool {
+    let code = error.code();
+    code == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
+        || (code == Some(&SqlState::FEATURE_NOT_SUPPORTED)
+            && error
+                .as_db_error()
+                .is_some_and(|db| db.message().contains("cached plan")))
+}
+
+impl Deref for PostgresConnection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for PostgresConnection {
+    fn deref_mut(&mut self) -> &mut Client {
+        self.touched = true;
+        &mut self.client
+    }
+}
+
+impl fmt::Debug for PostgresConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConnection")
+            .field("statements", &self.statements)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}

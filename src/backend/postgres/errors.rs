@@ -1,0 +1,202 @@
+//! The driver's errors in this crate's words.
+//!
+//! SQLSTATE classes and codes: PostgreSQL manual, appendix A.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use postgres::error::{DbError, ErrorPosition, SqlState};
+
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+
+/// The kind of an error with this SQLSTATE. Whole codes come first, then their
+/// classes (the first two characters).
+fn kind_of_state(state: &SqlState, phase: Phase) -> ErrorKind {
+    let code = state.code();
+    match code {
+        "3D000" if phase == Phase::Connect => ErrorKind::Configuration,
+        "57P03" if phase == Phase::Connect => ErrorKind::Connect(ConnectFailure::Refused),
+        "28000" | "28P01" => ErrorKind::Authentication,
+        "42501" => ErrorKind::Permission,
+        "25006" => ErrorKind::WrongRole,
+        "40001" | "40P01" | "55P03" | "40002" => ErrorKind::Conflict,
+        "57014" => ErrorKind::Cancelled,
+        "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P05" => ErrorKind::ConnectionLost,
+        "53300" | "53400" => ErrorKind::Overloaded,
+        "42P01" | "42883" | "3D000" | "3F000" | "42704" => ErrorKind::NotFound,
+        _ => match code.get(..2).unwrap_or_default() {
+            "08" => ErrorKind::ConnectionLost,
+            "23" | "44" => ErrorKind::Constraint,
+            "28" => ErrorKind::Authentication,
+            "53" | "54" => ErrorKind::ResourceLimit,
+            "40" => ErrorKind::Conflict,
+            "57" => ErrorKind::Overloaded,
+            "0A" | "20" | "21" | "22" | "25" | "26" | "34" | "3B" | "42" => {
+                ErrorKind::InvalidOperation
+            }
+            _ => ErrorKind::Other,
+        },
+    }
+}
+
+/// The kind of a driver's error in this phase.
+pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
+    if let Some(db) = error.as_db_error() {
+        return kind_of_state(db.code(), phase);
+    }
+    // The driver has no public kinds; what it prints first is its kind.
+    let text = error.to_string();
+    if text.starts_with("error performing TLS handshake") {
+        return ErrorKind::Connect(ConnectFailure::Tls);
+    }
+    if text.starts_with("timeout waiting for server") {
+        return match phase {
+            Phase::Connect => ErrorKind::Connect(ConnectFailure::Timeout),
+            _ => ErrorKind::DeadlineExceeded,
+        };
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            let kind = classify_io(io);
+            return match (kind, phase) {
+                // On an established connection these mean that it is lost.
+                (ErrorKind::Connect(_), Phase::Connect) => kind,
+                (ErrorKind::Connect(_) | ErrorKind::Other, _) => ErrorKind::ConnectionLost,
+                _ => kind,
+            };
+        }
+        cause = error.source();
+    }
+    if error.is_closed() {
+        return ErrorKind::ConnectionLost;
+    }
+    if text.starts_with("authentication error") {
+        return ErrorKind::Authentication;
+    }
+    if text.starts_with("invalid con") {
+        return ErrorKind::Configuration;
+    }
+    if text.starts_with("error serializing")
+        || text.starts_with("error deserializing")
+        || text.starts_with("expected ")
+        || text.starts_with("invalid column")
+    {
+        return ErrorKind::InvalidOperation;
+    }
+    if text.starts_with("query returned an unexpected number of rows") {
+        return ErrorKind::NotFound;
+    }
+    ErrorKind::Other
+}
+
+/// Whether the connection is lost after this error.
+pub(super) fn breaks(error: &postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(db) => {
+            db.severity() == "FATAL"
+                || kind_of_state(db.code(), Phase::Operation) == ErrorKind::ConnectionLost
+        }
+        None => kind_of(error, Phase::Operation) == ErrorKind::ConnectionLost,
+    }
+}
+
+/// The driver's error as one of ours.
+pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
+    let kind = kind_of(&error, phase);
+    let mut message = match error.as_db_error() {
+        Some(db) => describe(db),
+        None => chain_of(&error),
+    };
+    if let Some(advice) = advice(kind, phase) {
+        let _ = write!(message, "; {advice}");
+    }
+    Error::new(kind, phase, message).with_source(Arc::new(error))
+}
+
+/// The server's message with its code, and where it helps hint and position. Its
+/// detail is left out: it repeats the row's values.
+fn describe(db: &DbError) -> String {
+    let mut text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
+    if let Some(hint) = db.hint() {
+        let _ = write!(text, "; hint: {hint}");
+    }
+    if let Some(ErrorPosition::Original(position)) = db.position() {
+        let _ = write!(text, "; at character {position}");
+    }
+    text
+}
+
+fn chain_of(error: &postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            let _ = write!(text, ": {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn advice(kind: ErrorKind, phase: Phase) -> Option<&'static str> {
+    match (kind, phase) {
+        (ErrorKind::Authentication, Phase::Connect) => {
+            Some("check user and password (DB_USER, DB_PASSWORD) and the server's pg_hba.conf")
+        }
+        (ErrorKind::Configuration, Phase::Connect) => Some("check the database name (DB_NAME)"),
+        (ErrorKind::Connect(ConnectFailure::Tls), _) => {
+            Some("check the CA file (DB_SSL_CA_FILE) and the mode (DB_SSL_MODE)")
+        }
+        (ErrorKind::Overloaded, Phase::Connect) => {
+            Some("lower the pools' sizes (POOL_MAX_CONNECTIONS) or raise max_connections there")
+        }
+        _ => None,
+    }
+}
+
+impl From<postgres::Error> for Error {
+    /// For `?` on the driver's own calls: phase [`Operation`](Phase::Operation).
+    fn from(error: postgres::Error) -> Self {
+        ours(error, Phase::Operation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_before_classes() {
+        for (code, kind) in [
+            ("23505", ErrorKind::Constraint),
+            ("40001", ErrorKind::Conflict),
+            ("42601", ErrorKind::InvalidOperation),
+            ("42501", ErrorKind::Permission),
+            ("42P01", ErrorKind::NotFound),
+            ("25006", ErrorKind::WrongRole),
+            ("53300", ErrorKind::Overloaded),
+            ("53200", ErrorKind::ResourceLimit),
+            ("57P01", ErrorKind::ConnectionLost),
+            ("57014", ErrorKind::Cancelled),
+            ("XX000", ErrorKind::Other),
+        ] {
+            assert_eq!(
+                kind_of_state(&SqlState::from_code(code), Phase::Operation),
+                kind,
+                "{code}"
+            );
+        }
+        let missing = SqlState::from_code("3D000");
+        assert_eq!(
+            kind_of_state(&missing, Phase::Connect),
+            ErrorKind::Configuration
+        );
+        assert_eq!(
+            kind_of_state(&missing, Phase::Operation),
+            ErrorKind::NotFound
+        );
+    }
+}

@@ -1,0 +1,345 @@
+//! Connects, checks and cleans PostgreSQL connections.
+
+use std::fmt;
+use std::time::Instant;
+
+use postgres::config::SslMode as DriverSslMode;
+use postgres::error::SqlState;
+use postgres::{Config, NoTls, SimpleQueryMessage};
+use r2d2::ManageConnection;
+use r2d2_postgres::PostgresConnectionManager;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::config::{Host, PostgresConfig, SslMode, TargetSession};
+use super::connection::PostgresConnection;
+use super::errors::ours;
+use super::probe;
+use crate::backend::{self, Backend, Role, Service, Traffic};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::pool::Reset;
+
+/// Undoes what a session may have kept, but for the prepared statements:
+/// `DISCARD ALL` of the manual, taken apart, after the end of any transaction.
+const FAST_RESET: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; \
+     UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+const ABOUT: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), \
+     current_setting('transaction_read_only'), \
+     CASE WHEN pg_is_in_recovery() THEN \
+     greatest(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0) END";
+
+/// Makes PostgreSQL connections for a [`Pool`](crate::Pool).
+pub struct Postgres {
+    config: PostgresConfig,
+    hosts: Vec<Target>,
+    endpoint: String,
+}
+
+/// One host, and how to encrypt the way to it.
+struct Target {
+    host: Host,
+    port: u16,
+    mode: SslMode,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Postgres {
+    /// A manager for these settings. Reads the certificates; does not connect.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`], naming every setting that is wrong.
+    pub fn new(config: PostgresConfig) -> Result<Self, Error> {
+        let mut vars = crate::config::Vars::from_lookup(|_| None);
+        config.check(&mut vars);
+        vars.finish()?;
+        if !config.check_certificates {
+            log::warn!(
+                "millpond: PostgreSQL: certificate validation is off \
+                 (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
+            );
+        }
+        let hosts: Vec<Target> = config
+            .hosts
+            .iter()
+            .map(|(host, port)| Target::new(&config, host, *port))
+            .collect::<Result<_, _>>()?;
+        backend::adopt::<Self>();
+        let names: Vec<String> = hosts.iter().map(Target::name).collect();
+        let mut endpoint = names.join(",");
+        if let Some(database) = &config.database {
+            endpoint = format!("{endpoint}/{database}");
+        }
+        Ok(Self {
+            config,
+            hosts,
+            endpoint,
+        })
+    }
+
+    fn connect_to(&self, target: &Target) -> Result<PostgresConnection, Error> {
+        let mut settings = self.driver_config();
+        let timeout = self.config.connect_timeout;
+        match &target.host {
+            Host::Tcp(name) => {
+                let address = probe::tcp(name, target.port, timeout)?;
+                settings.host(name).hostaddr(address).port(target.port);
+            }
+            Host::Unix(folder) => {
+                probe::unix(folder, target.port, timeout)?;
+                settings.host_path(folder).port(target.port);
+            }
+        }
+        settings.ssl_mode(match target.mode {
+            SslMode::Disable => DriverSslMode::Disable,
+            SslMode::Prefer => DriverSslMode::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
+        });
+        let client = match &target.tls {
+            Some(tls) => PostgresConnectionManager::new(settings, tls.clone()).connect(),
+            None => PostgresConnectionManager::new(settings, NoTls).connect(),
+        };
+        let client = client.map_err(|error| ours(error, Phase::Connect))?;
+        let mut conn = PostgresConnection::new(client, self.config.statement_cache);
+        self.check_target(&mut conn)?;
+        Ok(conn)
+    }
+
+    fn driver_config(&self) -> Config {
+        let ours = &self.config;
+        let mut config = Config::new();
+        config
+            .application_name(&ours.application_name)
+            .connect_timeout(ours.connect_timeout);
+        if let Some(user) = &ours.user {
+            config.user(user);
+        }
+        if let Some(password) = &ours.password {
+            config.password(password.expose());
+        }
+        if let Some(database) = &ours.database {
+            config.dbname(database);
+        }
+        let mut options = ours.options.clone().unwrap_or_default();
+        if let Some(timeout) = ours.statement_timeout {
+            if !options.is_empty() {
+                options.push(' ');
+            }
+            options.push_str("-c statement_timeout=");
+            options.push_str(&timeout.as_millis().max(1).to_string());
+        }
+        if !options.is_empty() {
+            config.options(&options);
+        }
+        match ours.keepalive {
+            Some(idle) => {
+                let interval = (idle / 3).max(std::time::Duration::from_secs(1));
+                config
+                    .keepalives_idle(idle)
+                    .keepalives_interval(interval)
+                    .keepalives_retries(3);
+            }
+            None => {
+                config.keepalives(false);
+            }
+        }
+        if let Some(timeout) = ours.tcp_user_timeout {
+            config.tcp_user_timeout(timeout);
+        }
+        config.notice_callback(|notice| {
+            // A reset rolls back whether there is a transaction or not.
+            if *notice.code() != SqlState::NO_ACTIVE_SQL_TRANSACTION {
+                log::info!("PostgreSQL: {}: {}", notice.severity(), notice.message());
+            }
+        });
+        config
+    }
+
+    /// Whether this is the kind of server that is wanted.
+    fn check_target(&self, conn: &mut PostgresConnection) -> Result<(), Error> {
+        let wanted = match self.config.target {
+            TargetSession::Any => return Ok(()),
+            TargetSession::ReadWrite => true,
+            TargetSession::ReadOnly => false,
+        };
+        let service = about(conn).map_err(|error| ours(error, Phase::Connect))?;
+        if service.writable == Some(wanted) {
+            return Ok(());
+        }
+        let message = format!(
+            "the server is {}, and target_session asks for the opposite \
+             (DB_TARGET_SESSION_ATTRS)",
+            if wanted { "read-only" } else { "writable" }
+        );
+        Err(Error::new(ErrorKind::WrongRole, Phase::Connect, message))
+    }
+
+    fn placed(&self, error: Error) -> Error {
+        if error.endpoint().is_some() {
+            error
+        } else {
+            error.with_endpoint(self.endpoint.as_str())
+        }
+    }
+}
+
+impl Target {
+    fn new(config: &PostgresConfig, host: &Host, port: u16) -> Result<Self, Error> {
+        let mode = config.mode_for(host);
+        let ca_given = config.tls.ca_path().is_some();
+        let tls = match mode {
+            SslMode::Disable => None,
+            _ if !config.check_certificates => {
+                Some(config.tls.clone().danger_trust_any_certificate())
+            }
+            SslMode::VerifyFull => Some(config.tls.clone()),
+            SslMode::VerifyCa => Some(config.tls.clone().skip_host_name()),
+            SslMode::Require if ca_given => Some(config.tls.clone().skip_host_name()),
+            SslMode::Prefer | SslMode::Require => {
+                Some(config.tls.clone().danger_trust_any_certificate())
+            }
+        };
+        let tls = tls
+            .map(|tls| tls.client_config().map(MakeRustlsConnect::new))
+            .transpose()?;
+        Ok(Self {
+            host: host.clone(),
+            port,
+            mode,
+            tls,
+        })
+    }
+
+    fn name(&self) -> String {
+        match &self.host {
+            Host::Tcp(name) if name.contains(':') => format!("[{name}]:{}", self.port),
+            Host::Tcp(name) => format!("{name}:{}", self.port),
+            Host::Unix(folder) => format!("{}:{}", folder.display(), self.port),
+        }
+    }
+}
+
+impl ManageConnection for Postgres {
+    type Connection = PostgresConnection;
+    type Error = Error;
+
+    /// Tries the hosts in their order and takes the first that will do.
+    fn connect(&self) -> Result<PostgresConnection, Error> {
+        let mut failure: Option<Error> = None;
+        for target in &self.hosts {
+            match self.connect_to(target) {
+                Ok(conn) => return Ok(conn),
+                Err(error) => {
+                    let error = error.with_endpoint(target.name());
+                    // What may heal says more about the set of hosts than what cannot.
+                    let keep = failure.as_ref().is_some_and(|kept| {
+                        kept.kind().connect_may_heal() && !error.kind().connect_may_heal()
+                    });
+                    if !keep {
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::Configuration,
+                Phase::Connect,
+                "no host is named (DB_HOST)",
+            )
+        }))
+    }
+
+    fn is_valid(&self, conn: &mut PostgresConnection) -> Result<(), Error> {
+        conn.client()
+            .is_valid(self.config.check_timeout)
+            .map_err(|error| {
+                // Whatever failed, a late answer may still be on its way.
+                conn.mark_broken();
+                self.placed(ours(error, Phase::Validate))
+            })
+    }
+
+    fn has_broken(&self, conn: &mut PostgresConnection) -> bool {
+        conn.is_broken()
+    }
+}
+
+impl Backend for Postgres {
+    const NAME: &'static str = "postgres";
+
+    fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+
+    fn classify(error: &Error) -> ErrorKind {
+        error.kind()
+    }
+
+    fn is_clean(&self, conn: &PostgresConnection, policy: Reset) -> bool {
+        match policy {
+            Reset::None => true,
+            Reset::Fast => conn.is_clean(),
+            Reset::Full => false,
+        }
+    }
+
+    fn reset(&self, conn: &mut PostgresConnection, policy: Reset) -> Result<(), Error> {
+        let reset = match policy {
+            Reset::Full => {
+                conn.forget_statements();
+                // `DISCARD ALL` refuses to run beside another statement.
+                conn.client()
+                    .batch_execute("ROLLBACK")
+                    .and_then(|()| conn.client().batch_execute("DISCARD ALL"))
+            }
+            Reset::Fast | Reset::None => conn.client().batch_execute(FAST_RESET),
+        };
+        reset.map_err(|error| self.placed(ours(error, Phase::Validate)))?;
+        conn.mark_clean();
+        Ok(())
+    }
+
+    fn check(&self, conn: &mut PostgresConnection) -> Result<Service, Error> {
+        self.is_valid(conn)?;
+        about(conn).map_err(|error| self.placed(ours(error, Phase::Validate)))
+    }
+
+    fn traffic(conn: &PostgresConnection) -> Traffic {
+        Traffic::statements(conn.statements())
+    }
+}
+
+/// What the server says of itself, in one round trip.
+fn about(conn: &mut PostgresConnection) -> Result<Service, postgres::Error> {
+    let start = Instant::now();
+    let messages = conn.client().simple_query(ABOUT)?;
+    let latency = start.elapsed();
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let text = |column| row.and_then(|row| row.get(column));
+    let replica = text(1) == Some("t");
+    let mut service = Service::new(
+        if replica {
+            Role::Replica
+        } else {
+            Role::Primary
+        },
+        latency,
+    );
+    service.version = text(0).map(str::to_owned);
+    service.writable = text(2).map(|read_only| read_only == "off");
+    service.lag = text(3)
+        .and_then(|seconds| seconds.parse().ok())
+        .and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
+    Ok(service)
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
