@@ -112,7 +112,7 @@ impl Redis {
                 if self.config.forbids(host) {
                     return Err(plaintext(host));
                 }
-                let found = resolve(host, *port).map_err(|error| {
+                let found = resolve(host, *port, deadline).map_err(|error| {
                     let kind = errors::classify_connect(&error);
                     Error::new(kind, Phase::Connect, format!("{error}; check REDIS_HOST"))
                         .with_endpoint(&*endpoint)
