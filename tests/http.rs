@@ -44,6 +44,15 @@ fn within<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The proxy has accepted so many connections; it notices a moment after us.
+fn assert_accepted(proxy: &Proxy, count: u64) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while proxy.accepted() < count && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(proxy.accepted(), count);
+}
+
 #[test]
 fn one_socket_for_all_requests_of_a_lease() {
     let nginx = Nginx::start().unwrap();
@@ -68,10 +77,10 @@ fn one_socket_for_all_requests_of_a_lease() {
         r#"{"ok":true}"#
     );
     assert!(!manager.has_broken(&mut conn));
-    assert_eq!(proxy.accepted(), 1);
+    assert_accepted(&proxy, 1);
     let traffic = Http::traffic(&conn);
     assert!(traffic.statements.unwrap() >= 58);
-    assert!(traffic.bytes_received.unwrap() > 300_000 && traffic.bytes_sent.unwrap() > 5_000);
+    assert!(traffic.bytes_received.unwrap() > 300_000 && traffic.bytes_sent.unwrap() > 2_000);
 }
 
 #[test]
@@ -79,14 +88,14 @@ fn connecting_opens_the_socket_ahead() {
     let nginx = Nginx::start().unwrap();
     let proxy = Proxy::start(nginx.port()).unwrap();
     let mut conn = connect(at(proxy.port()));
-    assert_eq!(proxy.accepted(), 1);
+    assert_accepted(&proxy, 1);
     conn.get("/").unwrap();
-    assert_eq!(proxy.accepted(), 1);
+    assert_accepted(&proxy, 1);
     let mut conn = connect(at(proxy.port()).keep_alive(false));
-    assert_eq!(proxy.accepted(), 1);
+    assert_accepted(&proxy, 1);
     conn.get("/").unwrap();
     conn.get("/").unwrap();
-    assert_eq!(proxy.accepted(), 3);
+    assert_accepted(&proxy, 3);
 }
 
 #[test]
@@ -287,7 +296,7 @@ fn a_redirect_elsewhere_gets_no_secret_and_keeps_our_socket() {
     let mut conn = connect(at(proxy.port()).api_key("X-API-Key", "hunter2"));
     assert_eq!(get_text(&mut conn, "/away"), "");
     assert_eq!(get_text(&mut conn, "/x-api-key"), "hunter2");
-    assert_eq!(proxy.accepted(), 1);
+    assert_accepted(&proxy, 1);
     let mut conn = connect(at(proxy.port()).bearer_token("hunter2"));
     assert_eq!(get_text(&mut conn, "/token"), "");
 }

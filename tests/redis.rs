@@ -148,6 +148,7 @@ fn the_database_and_the_name() {
         let config = at(server.port()).db(3).client_name("worker-7").resp3(resp3);
         let mut conn = manager(config).connect().unwrap();
         let info: String = redis::cmd("CLIENT").arg("INFO").query(&mut conn).unwrap();
+        assert_eq!(redis::ConnectionLike::get_db(&conn), 3);
         assert!(
             info.contains(" db=3 ") && info.contains(" name=worker-7 "),
             "{info}"

@@ -92,6 +92,7 @@ impl Tls {
         self.skip_host_name
     }
 
+    #[cfg(feature = "redis")]
     /// The PEM text of the trusted authorities, where a file was named.
     ///
     /// # Errors
@@ -101,6 +102,7 @@ impl Tls {
         self.ca_file.as_deref().map(read).transpose()
     }
 
+    #[cfg(feature = "redis")]
     /// The PEM texts of the client's certificate and key, where named.
     ///
     /// # Errors

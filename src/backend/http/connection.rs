@@ -168,25 +168,27 @@ impl HttpConnection {
     /// ```
     pub fn send(&mut self, mut request: Request<Vec<u8>>) -> Result<HttpResponse, Error> {
         self.defaults.complete(&mut request)?;
+        let (mut head, mut body) = request.into_parts();
         let mut redirects = 0;
         loop {
-            let most = self.defaults.max_redirects();
-            // Only what may be followed needs to be kept.
-            let again = (redirects < most).then(|| request.clone());
-            let (parts, mut body) = self.run(request)?.into_parts();
+            let asked = Request::from_parts(head.clone(), body.as_slice());
+            let (parts, mut reply) = self.run(asked)?.into_parts();
             let status = parts.status.as_u16();
-            if parts.status.is_redirection()
-                && let Some(again) = again
-                && let Some(next) = self.defaults.redirected(&again, status, &parts.headers)?
-            {
-                // Read, so that the connection can be kept.
-                let _ = body.with_config().limit(self.max_body).read_to_vec()?;
-                redirects += 1;
-                request = next;
-                continue;
+            let next = if redirects < self.defaults.max_redirects() {
+                self.defaults.redirected(&head, status, &parts.headers)?
+            } else {
+                None
+            };
+            // Of a redirect it is read too, so that the connection can be kept.
+            let reply = reply.with_config().limit(self.max_body).read_to_vec()?;
+            let Some(next) = next else {
+                return Ok(HttpResponse::new(status, parts.headers, reply));
+            };
+            if !next.with_body {
+                body.clear();
             }
-            let body = body.with_config().limit(self.max_body).read_to_vec()?;
-            return Ok(HttpResponse::new(status, parts.headers, body));
+            head = next.head;
+            redirects += 1;
         }
     }
 
@@ -198,10 +200,11 @@ impl HttpConnection {
     /// As [`get`](Self::get).
     pub fn stream(&mut self, mut request: Request<Vec<u8>>) -> Result<Response<ureq::Body>, Error> {
         self.defaults.complete(&mut request)?;
-        self.run(request)
+        let (head, body) = request.into_parts();
+        self.run(Request::from_parts(head, body.as_slice()))
     }
 
-    fn run(&self, request: Request<Vec<u8>>) -> Result<Response<ureq::Body>, Error> {
+    fn run(&self, request: Request<&[u8]>) -> Result<Response<ureq::Body>, Error> {
         if request.body().is_empty() && !sends_body(request.method()) {
             return Ok(self.agent.run(request.map(|_| ()))?);
         }

@@ -37,6 +37,19 @@ struct Timed {
     socket: Arc<Socket>,
     counters: Arc<Counters>,
     deadline: Option<Instant>,
+    /// The socket's timeouts as they are set now. To set one is a system call, so
+    /// one that is right within a millisecond is left as it is.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+/// Whether a timeout that is set will do for this one.
+fn will_do(set: Option<Duration>, wanted: Option<Duration>) -> bool {
+    match (set, wanted) {
+        (None, None) => true,
+        (Some(set), Some(wanted)) => set.abs_diff(wanted) < Duration::from_millis(1),
+        _ => false,
+    }
 }
 
 impl Timed {
@@ -57,8 +70,14 @@ impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut stream = &self.socket.0;
         loop {
-            stream.set_read_timeout(self.left()?)?;
+            let left = self.left()?;
+            if !will_do(self.read_timeout, left) {
+                stream.set_read_timeout(left)?;
+                self.read_timeout = left;
+            }
             match stream.read(buffer) {
+                // Too early by a fraction of a millisecond: `left` decides.
+                Err(error) if is_timeout(&error) => self.read_timeout = None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(count) => {
                     self.counters
@@ -75,7 +94,11 @@ impl Read for Timed {
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let mut stream = &self.socket.0;
-        stream.set_write_timeout(self.left()?)?;
+        let left = self.left()?;
+        if !will_do(self.write_timeout, left) {
+            stream.set_write_timeout(left)?;
+            self.write_timeout = left;
+        }
         let count = stream.write(buffer)?;
         self.counters
             .sent
@@ -117,6 +140,8 @@ impl Wire {
             socket: Arc::new(Socket(stream)),
             counters: Arc::clone(counters),
             deadline: Some(deadline),
+            read_timeout: None,
+            write_timeout: None,
         };
         let Some((config, name)) = tls else {
             return Ok(Self {

@@ -42,11 +42,7 @@ impl Redis {
         let connection =
             opened.map_err(|error| errors::connecting_cluster(error, self.endpoint_text()))?;
         let inner = Inner::Cluster(Box::new(connection));
-        Ok(RedisConnection::new(
-            inner,
-            self.config.decode_responses,
-            true,
-        ))
+        Ok(RedisConnection::new(inner, &self.config))
     }
 }
 

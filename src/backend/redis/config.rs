@@ -247,9 +247,8 @@ impl RedisConfig {
         self
     }
 
-    /// The longest time to establish a connection: TCP, TLS, login and, with
-    /// Sentinel or Cluster, finding the server. 10 s by default. Only the
-    /// operating system's name look-up is outside it.
+    /// The longest time to establish a connection: name look-up, TCP, TLS, login
+    /// and, with Sentinel or Cluster, finding the server. 10 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self

@@ -4,6 +4,7 @@ use redis::cluster::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Arg, Cmd, ConnectionLike, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
+use super::config::{RedisConfig, Topology};
 use super::notice::{Ending, Noticed};
 use super::reply::Reply;
 use crate::error::Error;
@@ -21,6 +22,8 @@ pub struct RedisConnection {
     pub(super) broken: bool,
     commands: u64,
     decode_responses: bool,
+    /// The driver does not know it, as we select it ourselves.
+    db: i64,
     /// Whether another server may have taken over the role of this one, so that
     /// READONLY means: connect again.
     role_can_move: bool,
@@ -32,14 +35,15 @@ pub(super) enum Inner {
 }
 
 impl RedisConnection {
-    pub(super) fn new(inner: Inner, decode_responses: bool, role_can_move: bool) -> Self {
+    pub(super) fn new(inner: Inner, config: &RedisConfig) -> Self {
         Self {
             inner,
             noticed: Noticed::default(),
             broken: false,
             commands: 0,
-            decode_responses,
-            role_can_move,
+            decode_responses: config.decode_responses,
+            db: config.db,
+            role_can_move: !matches!(config.topology, Topology::Single(_)),
         }
     }
 
@@ -269,10 +273,7 @@ impl ConnectionLike for RedisConnection {
     }
 
     fn get_db(&self) -> i64 {
-        match &self.inner {
-            Inner::Single(connection) => connection.get_db(),
-            Inner::Cluster(connection) => connection.get_db(),
-        }
+        self.db
     }
 
     fn supports_pipelining(&self) -> bool {

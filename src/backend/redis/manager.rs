@@ -112,7 +112,7 @@ impl Redis {
                 if self.config.forbids(host) {
                     return Err(plaintext(host));
                 }
-                let found = resolve(host, *port).map_err(|error| {
+                let found = resolve(host, *port, deadline).map_err(|error| {
                     let kind = errors::classify_connect(&error);
                     Error::new(kind, Phase::Connect, format!("{error}; check REDIS_HOST"))
                         .with_endpoint(&*endpoint)
@@ -248,9 +248,9 @@ impl r2d2::ManageConnection for Redis {
 
     fn connect(&self) -> Result<RedisConnection, Error> {
         let deadline = Instant::now() + self.config.connect_timeout;
-        let (connection, role_can_move) = match (&self.config.topology, &self.cluster) {
-            (Topology::Single(address), _) => (self.dial(address, deadline)?, false),
-            (Topology::Sentinel(sentinels), _) => (self.discover(sentinels, deadline)?, true),
+        let connection = match (&self.config.topology, &self.cluster) {
+            (Topology::Single(address), _) => self.dial(address, deadline)?,
+            (Topology::Sentinel(sentinels), _) => self.discover(sentinels, deadline)?,
             (Topology::Cluster(_), Some(client)) => return self.connect_cluster(client),
             // `new` makes the client of every Cluster.
             (Topology::Cluster(_), None) => {
@@ -258,8 +258,7 @@ impl r2d2::ManageConnection for Redis {
             }
         };
         let inner = Inner::Single(Box::new(connection));
-        let decode = self.config.decode_responses;
-        Ok(RedisConnection::new(inner, decode, role_can_move))
+        Ok(RedisConnection::new(inner, &self.config))
     }
 
     fn is_valid(&self, conn: &mut RedisConnection) -> Result<(), Error> {

@@ -1,6 +1,8 @@
 //! One socket: opened, set up and talked to, by a deadline.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use redis::ProtocolVersion::RESP3;
@@ -22,18 +24,33 @@ pub(super) struct Login<'a> {
     pub(super) password: Option<&'a Secret>,
 }
 
-pub(super) fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-    let found: Vec<_> = (host, port).to_socket_addrs()?.collect();
+/// The addresses of a host, by the deadline. The operating system's look-up of a
+/// name knows no deadline, so a thread of its own waits for it and ends with it.
+pub(super) fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let name = host.to_owned();
+    std::thread::Builder::new()
+        .name("millpond-resolve".into())
+        .spawn(move || {
+            let found = (name, port).to_socket_addrs().map(Vec::from_iter);
+            // Nobody waits any more if the time is over.
+            let _ = sender.send(found);
+        })?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let found = receiver
+        .recv_timeout(left)
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if found.is_empty() {
-        return Err(std::io::Error::other(
-            "failed to lookup address information",
-        ));
+        return Err(io::Error::other("failed to lookup address information"));
     }
     Ok(found)
 }
 
 pub(super) fn timed_out() -> RedisError {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, "the time for it is over").into()
+    io::Error::new(io::ErrorKind::TimedOut, "the time for it is over").into()
 }
 
 /// The time left until the deadline; an error when it has passed.
