@@ -34,7 +34,9 @@ impl Line {
     fn upper(&mut self, text: &str) -> io::Result<String> {
         // An error in between leaves half an answer on the wire.
         self.broken = true;
-        self.stream.get_mut().write_all(format!("{text}\n").as_bytes())?;
+        self.stream
+            .get_mut()
+            .write_all(format!("{text}\n").as_bytes())?;
         let mut answer = String::new();
         if self.stream.read_line(&mut answer)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -54,7 +56,10 @@ impl ManageConnection for Upper {
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(limit))?;
         stream.set_nodelay(true)?;
-        Ok(Line { stream: BufReader::new(stream), broken: false })
+        Ok(Line {
+            stream: BufReader::new(stream),
+            broken: false,
+        })
     }
 
     fn is_valid(&self, line: &mut Line) -> io::Result<()> {
@@ -92,7 +97,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             let pool = &pool;
             scope.spawn(move || {
                 let mut line = pool.get().expect("a connection");
-                println!("{}", line.upper(&format!("thread {number} says hello")).expect("works"));
+                println!(
+                    "{}",
+                    line.upper(&format!("thread {number} says hello"))
+                        .expect("works")
+                );
             });
         }
     });
@@ -100,7 +109,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let port = testbed::refused_port();
     let nowhere = Upper::new(SocketAddr::from(([127, 0, 0, 1], port)));
-    let pool = Pool::builder().connection_timeout(Duration::from_millis(300)).build(nowhere);
+    let pool = Pool::builder()
+        .connection_timeout(Duration::from_millis(300))
+        .build(nowhere);
     println!("{}", pool.err().ok_or("nothing listens there")?);
     Ok(())
 }

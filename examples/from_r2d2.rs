@@ -26,7 +26,11 @@ struct Slow;
 impl HandleEvent for Slow {
     fn handle_checkout(&self, event: CheckoutEvent) {
         if event.duration() > Duration::from_millis(5) {
-            println!("connection {} after {:?}", event.connection_id(), event.duration());
+            println!(
+                "connection {} after {:?}",
+                event.connection_id(),
+                event.duration()
+            );
         }
     }
 }
@@ -42,7 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .event_handler(Box::new(Slow))
         .build(manager)?;
 
-    pool.get()?.execute_batch("CREATE TABLE visits (worker INTEGER, at TEXT)")?;
+    pool.get()?
+        .execute_batch("CREATE TABLE visits (worker INTEGER, at TEXT)")?;
     let workers: Vec<_> = (0..6)
         .map(|worker| {
             let pool = pool.clone();
@@ -58,9 +63,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for worker in workers {
         worker.join().expect("no worker panics");
     }
-    let visits: i64 = pool.get()?.query_row("SELECT count(*) FROM visits", [], |row| row.get(0))?;
+    let visits: i64 = pool
+        .get()?
+        .query_row("SELECT count(*) FROM visits", [], |row| row.get(0))?;
     let state = pool.state();
-    println!("{visits} visits; {} connections, {} idle", state.connections, state.idle_connections);
+    println!(
+        "{visits} visits; {} connections, {} idle",
+        state.connections, state.idle_connections
+    );
 
     // And what r2d2 does not have:
     println!("{state}");

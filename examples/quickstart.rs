@@ -50,7 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         expect(lease.get::<_, i64>(&key)? == number)
     })?;
     tour(&mongodb, |lease, number| {
-        let numbers = lease.database("millpond_quickstart").collection::<Document>("numbers");
+        let numbers = lease
+            .database("millpond_quickstart")
+            .collection::<Document>("numbers");
         let document = doc! { "number": number };
         numbers.insert_one(&document).run()?;
         expect(numbers.find_one(document).run()?.is_some())
@@ -63,23 +65,40 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("\nThe pools afterwards:");
     println!("  postgres  {}", postgres.state());
     println!("  redis     {}", redis.state());
-    println!("  mongodb   {}; real sockets: {}", mongodb.state(), mongodb.manager().sockets().open);
+    println!(
+        "  mongodb   {}; real sockets: {}",
+        mongodb.state(),
+        mongodb.manager().sockets().open
+    );
     println!("  http      {}", http.state());
 
     println!("\nAnd an error, from a port where nothing listens:");
-    let nowhere = PostgresConfig::new().host("127.0.0.1").port(testbed::refused_port()).user("me");
-    let pool = Pool::builder().min_idle(Some(0)).build_unchecked(Postgres::new(nowhere)?);
+    let nowhere = PostgresConfig::new()
+        .host("127.0.0.1")
+        .port(testbed::refused_port())
+        .user("me");
+    let pool = Pool::builder()
+        .min_idle(Some(0))
+        .build_unchecked(Postgres::new(nowhere)?);
     if let Err(error) = pool.get_timeout(Duration::from_millis(200)) {
         println!("  {error}");
     }
-    mongodb.get()?.database("millpond_quickstart").drop().run()?;
+    mongodb
+        .get()?
+        .database("millpond_quickstart")
+        .drop()
+        .run()?;
     Ok(())
 }
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 fn expect(right: bool) -> Outcome {
-    if right { Ok(()) } else { Err("not the answer that was expected".into()) }
+    if right {
+        Ok(())
+    } else {
+        Err("not the answer that was expected".into())
+    }
 }
 
 /// Runs the operation on all threads, each with a lease of its own every time, and
@@ -106,13 +125,20 @@ fn tour<B: Backend<Error = millpond::Error>>(
                 timed.collect::<Vec<_>>()
             }
         };
-        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(worker(thread))).collect();
-        let joined = threads.into_iter().map(|thread| thread.join().expect("no worker panics"));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(worker(thread)))
+            .collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no worker panics"));
         joined.flatten().collect()
     });
     let elapsed = start.elapsed();
 
-    let failures: Vec<_> = results.iter().filter_map(|(_, outcome)| outcome.as_ref().err()).collect();
+    let failures: Vec<_> = results
+        .iter()
+        .filter_map(|(_, outcome)| outcome.as_ref().err())
+        .collect();
     let mut times: Vec<Duration> = results.iter().map(|(time, _)| *time).collect();
     times.sort_unstable();
     let quantile = |q: f64| times[((times.len() - 1) as f64 * q) as usize];
@@ -120,7 +146,13 @@ fn tour<B: Backend<Error = millpond::Error>>(
         "{:<10} {:<22} {:<10} {:>7} {:>6} {:>9.0} {:>9.1?} {:>9.1?}",
         B::NAME,
         pool.manager().endpoint(),
-        service.version.as_deref().unwrap_or("-").split(' ').next().unwrap_or("-"),
+        service
+            .version
+            .as_deref()
+            .unwrap_or("-")
+            .split(' ')
+            .next()
+            .unwrap_or("-"),
         results.len() - failures.len(),
         failures.len(),
         results.len() as f64 / elapsed.as_secs_f64(),

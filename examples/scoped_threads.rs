@@ -13,7 +13,10 @@ const WORKERS: usize = 6;
 fn main() -> Result<(), Box<dyn Error>> {
     let server = testbed::Postgres::start()?;
     let config = PostgresConfig::from_url(&server.url())?;
-    let pool = Pool::builder().name("jobs").max_size(4).build(Postgres::new(config)?)?;
+    let pool = Pool::builder()
+        .name("jobs")
+        .max_size(4)
+        .build(Postgres::new(config)?)?;
 
     pool.get()?.batch_execute(
         "CREATE TABLE jobs (id bigint PRIMARY KEY, result bigint);
@@ -22,13 +25,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let done = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(|| work(&pool))).collect();
-        let joined = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
+        let joined = workers
+            .into_iter()
+            .map(|worker| worker.join().expect("no worker panics"));
         joined.collect::<Result<Vec<u64>, millpond::Error>>()
     })?;
 
-    let sum: i64 = pool.get()?.query_one("SELECT sum(result)::bigint FROM jobs", &[])?.get(0);
-    println!("{WORKERS} threads on {} connections did {done:?} jobs each", pool.state().connections);
-    assert_eq!(done.iter().sum::<u64>(), JOBS as u64, "every job is done once");
+    let sum: i64 = pool
+        .get()?
+        .query_one("SELECT sum(result)::bigint FROM jobs", &[])?
+        .get(0);
+    println!(
+        "{WORKERS} threads on {} connections did {done:?} jobs each",
+        pool.state().connections
+    );
+    assert_eq!(
+        done.iter().sum::<u64>(),
+        JOBS as u64,
+        "every job is done once"
+    );
     assert_eq!(sum, (1..=JOBS).map(|id| id * id).sum::<i64>());
     println!("{}", pool.state());
     Ok(())
