@@ -18,6 +18,7 @@ use testbed::Servers;
 
 const THREADS: usize = 8;
 const OPERATIONS: usize = 250;
+const DATABASE: &str = "millpond_quickstart";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("Starting or finding PostgreSQL, Redis, MongoDB and an HTTP server ...");
@@ -35,9 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = HttpConfig::new(&servers.http_url);
     let http = Pool::builder().max_size(4).build(Http::new(config)?)?;
 
+    mongodb.get()?.database(DATABASE).drop().run()?;
     println!("{THREADS} threads, {OPERATIONS} operations each, on 4 connections per pool:\n");
     println!(
-        "{:<10} {:<22} {:<10} {:>7} {:>6} {:>9} {:>9} {:>9}",
+        "{:<9} {:<25} {:<12} {:>7} {:>6} {:>9} {:>9} {:>9}",
         "backend", "endpoint", "version", "done", "failed", "ops/s", "p50", "p99"
     );
     tour(&postgres, |lease, number| {
@@ -51,9 +53,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     tour(&mongodb, |lease, number| {
         let numbers = lease
-            .database("millpond_quickstart")
+            .database(DATABASE)
             .collection::<Document>("numbers");
-        let document = doc! { "number": number };
+        let document = doc! { "_id": number };
         numbers.insert_one(&document).run()?;
         expect(numbers.find_one(document).run()?.is_some())
     })?;
@@ -85,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     mongodb
         .get()?
-        .database("millpond_quickstart")
+        .database(DATABASE)
         .drop()
         .run()?;
     Ok(())
@@ -143,7 +145,7 @@ fn tour<B: Backend<Error = millpond::Error>>(
     times.sort_unstable();
     let quantile = |q: f64| times[((times.len() - 1) as f64 * q) as usize];
     println!(
-        "{:<10} {:<22} {:<10} {:>7} {:>6} {:>9.0} {:>9.1?} {:>9.1?}",
+        "{:<9} {:<25} {:<12} {:>7} {:>6} {:>9.0} {:>9.1?} {:>9.1?}",
         B::NAME,
         pool.manager().endpoint(),
         service
