@@ -52,9 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         expect(lease.get::<_, i64>(&key)? == number)
     })?;
     tour(&mongodb, |lease, number| {
-        let numbers = lease
-            .database(DATABASE)
-            .collection::<Document>("numbers");
+        let numbers = lease.database(DATABASE).collection::<Document>("numbers");
         let document = doc! { "_id": number };
         numbers.insert_one(&document).run()?;
         expect(numbers.find_one(document).run()?.is_some())
@@ -85,11 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Err(error) = pool.get_timeout(Duration::from_millis(200)) {
         println!("  {error}");
     }
-    mongodb
-        .get()?
-        .database(DATABASE)
-        .drop()
-        .run()?;
+    mongodb.get()?.database(DATABASE).drop().run()?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
 
-use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Thread, current};
+use super::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, Thread, current};
 use crate::clock::{NEVER, Ticks};
 
 /// Dead places that may stand in the line before a newcomer clears them.
@@ -27,10 +27,20 @@ pub(crate) struct Waiter<T, E> {
     pub(crate) thread_number: u64,
     /// When it began to wait.
     pub(crate) since: Ticks,
-    /// Somebody woke it to help itself, and it has not looked yet.
-    nudged: AtomicBool,
+    /// [`ASLEEP`], [`CALLED`] or [`AWAKE`].
+    alert: AtomicU8,
     fate: Mutex<Fate<T, E>>,
 }
+
+/// It is parked, or about to park after one more look at the slots.
+const ASLEEP: u8 = 0;
+/// Somebody has called it, and it has not noticed yet.
+const CALLED: u8 = 1;
+/// It is running, and looks for a box.
+const AWAKE: u8 = 2;
+
+/// How many waiters may be called or awake at once when the head is impatient.
+const AWAKE_AT_ONCE: usize = 4;
 
 /// What became of a waiter.
 pub(crate) enum Fate<T, E> {
@@ -46,7 +56,7 @@ impl<T, E> Waiter<T, E> {
             thread: current(),
             thread_number,
             since,
-            nudged: AtomicBool::new(false),
+            alert: AtomicU8::new(ASLEEP),
             fate: Mutex::new(Fate::Waiting),
         })
     }
@@ -75,14 +85,9 @@ impl<T, E> Waiter<T, E> {
         matches!(*self.fate.lock(), Fate::Waiting)
     }
 
-    /// Makes the waiter look again.
-    pub(super) fn nudge_self(&self) {
-        self.nudged.store(true, Ordering::SeqCst);
-    }
-
-    /// Clears the wake-up; says whether there was one.
-    pub(super) fn take_nudge(&self) -> bool {
-        self.nudged.swap(false, Ordering::SeqCst)
+    /// Whether it was called, or is awake.
+    pub(super) fn is_alert(&self) -> bool {
+        self.alert.load(Ordering::SeqCst) != ASLEEP
     }
 }
 
@@ -97,6 +102,22 @@ struct Front {
     waiting: AtomicUsize,
     /// Since when the first of them waits; may be too early after it left.
     head_since: AtomicU64,
+    /// Waiters that are running and look for a box.
+    awake: AtomicUsize,
+}
+
+/// While it lives, the waiter is awake; afterwards it is asleep, and whoever puts a
+/// box calls it again. So look at the slots once more before parking.
+pub(super) struct Vigil<'a, T, E> {
+    line: &'a Line<T, E>,
+    waiter: &'a Waiter<T, E>,
+}
+
+impl<T, E> Drop for Vigil<'_, T, E> {
+    fn drop(&mut self) {
+        self.waiter.alert.swap(ASLEEP, Ordering::SeqCst);
+        self.line.front.awake.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl<T, E> Line<T, E> {
@@ -106,6 +127,7 @@ impl<T, E> Line<T, E> {
             front: CachePadded::new(Front {
                 waiting: AtomicUsize::new(0),
                 head_since: AtomicU64::new(NEVER),
+                awake: AtomicUsize::new(0),
             }),
         }
     }
@@ -156,15 +178,7 @@ impl<T, E> Line<T, E> {
     /// Gives the box to the first that still waits; gives it back if nobody does.
     pub(crate) fn give(&self, mut item: Box<T>) -> Option<Box<T>> {
         while let Some(waiter) = self.pop() {
-            match waiter.decide(Fate::Given(item)) {
-                Ok(()) => {
-                    self.front.waiting.fetch_sub(1, Ordering::SeqCst);
-                    waiter.thread.unpark();
-                    return None;
-                }
-                Err(Fate::Given(back)) => item = back,
-                Err(_) => unreachable!("decide returns what it was handed"),
-            }
+            item = self.serve(&waiter, item)?;
         }
         Some(item)
     }
@@ -184,25 +198,79 @@ impl<T, E> Line<T, E> {
         }
     }
 
-    /// Wakes the head of the line so that it looks for a box itself. At most one
-    /// wake-up is under way for it.
-    pub(crate) fn nudge(&self) {
+    /// Gives the box to the first that is awake, of those near the front; gives it
+    /// back if none is. A connection given to a sleeper lies idle until that wakes up.
+    pub(crate) fn give_awake(&self, mut item: Box<T>) -> Option<Box<T>> {
         loop {
-            let head = {
+            let awake = {
                 let mut queue = self.queue.lock();
                 self.clear_dead(&mut queue);
-                queue.front().map(Arc::clone)
+                let is_awake = |waiter: &Arc<Waiter<T, E>>| {
+                    waiter.alert.load(Ordering::SeqCst) == AWAKE && waiter.is_waiting()
+                };
+                let place = queue.iter().take(2 * AWAKE_AT_ONCE).position(is_awake);
+                let awake = place.and_then(|place| queue.remove(place));
+                self.note_head(&queue);
+                awake
             };
-            let Some(head) = head else { return };
-            if head.nudged.swap(true, Ordering::SeqCst) {
-                // Under way already. A head that leaves passes it on.
+            let Some(waiter) = awake else {
+                return Some(item);
+            };
+            match self.serve(&waiter, item) {
+                None => return None,
+                Some(back) => item = back,
+            }
+        }
+    }
+
+    /// Wakes the head of the line so that it looks for a box itself; when the head is
+    /// impatient, also those behind it, one at each call, so that some are awake.
+    pub(crate) fn call(&self, impatient: bool) {
+        let most = if impatient { AWAKE_AT_ONCE } else { 1 };
+        loop {
+            let sleeper = {
+                let mut queue = self.queue.lock();
+                self.clear_dead(&mut queue);
+                let first = queue.iter().filter(|waiter| waiter.is_waiting()).take(most);
+                let mut asleep = first.filter(|waiter| !waiter.is_alert());
+                asleep.next().map(Arc::clone)
+            };
+            let Some(waiter) = sleeper else { return };
+            let before = waiter.alert.swap(CALLED, Ordering::SeqCst);
+            if before == AWAKE {
+                // It went to sleep and woke up in between, and is looking now.
+                waiter.alert.store(AWAKE, Ordering::SeqCst);
+            }
+            if waiter.is_waiting() {
+                waiter.thread.unpark();
                 return;
             }
-            if head.is_waiting() {
-                head.thread.unpark();
-                return;
+            // It was decided just before, perhaps too early to notice the call.
+        }
+    }
+
+    /// The waiter is running and looks for a box, until the guard is dropped.
+    pub(super) fn wake<'a>(&'a self, waiter: &'a Waiter<T, E>) -> Vigil<'a, T, E> {
+        waiter.alert.store(AWAKE, Ordering::SeqCst);
+        self.front.awake.fetch_add(1, Ordering::SeqCst);
+        Vigil { line: self, waiter }
+    }
+
+    /// How many are running and look for a box.
+    pub(crate) fn awake(&self) -> usize {
+        self.front.awake.load(Ordering::Relaxed)
+    }
+
+    /// Gives the box to this waiter, which was taken out of the line.
+    fn serve(&self, waiter: &Waiter<T, E>, item: Box<T>) -> Option<Box<T>> {
+        match waiter.decide(Fate::Given(item)) {
+            Ok(()) => {
+                self.front.waiting.fetch_sub(1, Ordering::SeqCst);
+                waiter.thread.unpark();
+                None
             }
-            // It was decided just before, perhaps too early to notice the nudge.
+            Err(Fate::Given(back)) => Some(back),
+            Err(_) => unreachable!("decide returns what it was handed"),
         }
     }
 

@@ -5,21 +5,29 @@
 //!
 //! * [`take`](Exchange::take): while nobody has waited too long, any thread may
 //!   help itself from the slots (one swap).
-//! * [`put`](Exchange::put): publish the box in its slot, look at the line. If its head has waited longer than the *overtaking bound*, the box is given to it
-//!   directly instead; otherwise the head is woken to help itself, and a running
-//!   thread that comes by meanwhile may be faster. That is what keeps the
-//!   connections busy while the head wakes up (a strict hand-off costs 5 to 15 % of
-//!   the throughput, and sqlx #2166 reports two thirds), and the bound is what keeps
-//!   the tail short.
-//! * [`wait`](Exchange::wait): join the line, look at the slots once more, park.
+//! * [`put`](Exchange::put): publish the box in its slot, look at the line, call its
+//!   head to help itself. A running thread that comes by meanwhile may be faster.
+//! * [`wait`](Exchange::wait): join the line, look at the slots once more, park. Once
+//!   called, look for a while before parking again.
+//!
+//! Handing a box to a thread that sleeps leaves the connection idle until that thread
+//! runs: 50 to 90 µs where the processor has to be woken up too, as long as many a
+//! query. Strict hand-off therefore costs 5 to 20 % of the throughput (sqlx #2166
+//! reports two thirds), and no hand-off at all costs the tail. So there are two
+//! bounds on how long the head may have been overtaken:
+//!
+//! * *impatient*, half of `overtaking`: some waiters are kept awake, and a box that
+//!   comes back is given to the first of these directly; nobody overtakes a waiter
+//!   that is awake. While all are asleep, a running thread may still take the box.
+//! * *overdue*, `overtaking`: the box is given to the head, asleep or not.
 //!
 //! # Invariants
 //!
 //! 1. No lost wake-up: a giver publishes and then looks for waiters; a waiter joins
 //!    and then looks for boxes; all four steps are sequentially consistent, so at
 //!    least one of them sees the other. The same holds for a giver and the gate.
-//! 2. A wake-up is not lost either: a waiter that was nudged and leaves the line,
-//!    served or not, passes the nudge on while boxes and waiters are left.
+//! 2. A call is not lost either: a waiter that was called and leaves the line, served
+//!    or not, passes the call on while boxes and waiters are left.
 //! 3. A box is in exactly one place: a slot, a waiter's fate, or a thread's hands.
 //! 4. No lock is held over a wake-up or a call out of this module.
 //!
@@ -39,7 +47,7 @@ use crossbeam_utils::CachePadded;
 
 use self::line::{Fate, Line, Waiter};
 use self::slots::{Slot, Slots};
-use self::sync::{AtomicU8, AtomicU64, barrier, park};
+use self::sync::{AtomicU8, AtomicU64, barrier, linger, park};
 use crate::clock::{Clock, NEVER, Ticks, between};
 
 /// Who may take a box.
@@ -51,6 +59,17 @@ pub(crate) enum Gate {
     Paused,
     /// Nobody ever again.
     Closed,
+}
+
+/// How long a called waiter looks for a box before it parks again.
+const VIGIL: Ticks = 100_000;
+
+/// How the head of the line feels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Patient,
+    Impatient,
+    Overdue,
 }
 
 /// What the exchange moves: it knows the slot that it belongs to.
@@ -148,7 +167,7 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
     /// Takes a box, unless the gate is shut or somebody has waited too long.
     #[inline]
     pub(crate) fn take(&self, clock: &Clock) -> Option<Box<T>> {
-        if !self.is_open() || (self.line.waiting() > 0 && self.is_overdue(clock)) {
+        if !self.is_open() || (self.line.waiting() > 0 && !self.may_overtake(clock)) {
             return None;
         }
         self.slots.take()
@@ -163,20 +182,37 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
     /// gate was not closed afterwards; if it was, whoever put the box must see to it.
     #[inline]
     pub(crate) fn put(&self, item: Box<T>, clock: &Clock) -> bool {
-        let item = if self.line.waiting() > 0 && self.is_open() && self.is_overdue(clock) {
-            match self.line.give(item) {
-                None => return true,
-                Some(item) => item,
-            }
-        } else {
-            item
-        };
+        if self.line.waiting() > 0 && self.is_open() {
+            return self.put_for_waiters(item, clock);
+        }
         self.slots.slot(item.slot()).put(item);
         let gate = self.gate();
         if self.line.waiting() > 0 && gate == Gate::Open {
-            self.line.nudge();
+            self.line.call(false);
         }
         gate != Gate::Closed
+    }
+
+    #[cold]
+    fn put_for_waiters(&self, item: Box<T>, clock: &Clock) -> bool {
+        let mood = self.mood(clock);
+        let item = match mood {
+            Mood::Overdue => self.line.give(item),
+            Mood::Impatient => self.line.give_awake(item),
+            Mood::Patient => Some(item),
+        };
+        if let Some(item) = item {
+            self.slots.slot(item.slot()).put(item);
+            let gate = self.gate();
+            if self.line.waiting() > 0 && gate == Gate::Open {
+                self.line.call(mood != Mood::Patient);
+            }
+            return gate != Gate::Closed;
+        }
+        if mood == Mood::Impatient {
+            self.line.call(true);
+        }
+        true
     }
 
     /// Gives a box to the head of the line even if it could be overtaken: the box
@@ -219,11 +255,9 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
         joined();
         self.settle();
         let waited = self.await_fate(clock, &waiter, deadline, &mut screen, &mut check);
-        // Whoever leaves passes on the wake-up that it did not use, and whoever helped
-        // itself looks whether there is more for the next.
-        if waiter.take_nudge() || matches!(waited, Waited::Taken(_)) {
-            self.settle();
-        }
+        // Whoever leaves may have been called, or taken for awake, by somebody who then
+        // called nobody else: if there is more, the next must know.
+        self.settle();
         waited
     }
 
@@ -242,18 +276,10 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
                 Fate::Refused(error) => return Waited::Refused(error),
                 Fate::Waiting | Fate::Left => {}
             }
-            while waiter.take_nudge() {
-                let taken = if self.is_open() {
-                    self.slots.take()
-                } else {
-                    None
-                };
-                let Some(item) = taken else { break };
-                match screen(item) {
-                    Some(item) => return self.leave_with(waiter, item),
-                    // It is being looked after; there may be more.
-                    None => waiter.nudge_self(),
-                }
+            if waiter.is_alert()
+                && let Some(waited) = self.look_around(clock, waiter, deadline, screen)
+            {
+                return waited;
             }
             let now = clock.now();
             if now >= deadline {
@@ -269,6 +295,50 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
         }
     }
 
+    /// The waiter was called: it looks for a box, and can be given one without having
+    /// to be woken, for [`VIGIL`] or until it has something.
+    fn look_around(
+        &self,
+        clock: &Clock,
+        waiter: &Waiter<T, E>,
+        deadline: Ticks,
+        screen: &mut impl FnMut(Box<T>) -> Option<Box<T>>,
+    ) -> Option<Waited<T, E>> {
+        let vigil = self.line.wake(waiter);
+        let until = clock.now().saturating_add(VIGIL).min(deadline);
+        let mut last = false;
+        let mut vigil = Some(vigil);
+        loop {
+            match waiter.outcome() {
+                Fate::Given(item) => return Some(Waited::Given(item)),
+                Fate::Refused(error) => return Some(Waited::Refused(error)),
+                Fate::Waiting | Fate::Left => {}
+            }
+            let taken = if self.is_open() {
+                self.slots.take()
+            } else {
+                None
+            };
+            if let Some(item) = taken {
+                // What the screen keeps is being looked after; there may be more.
+                if let Some(item) = screen(item) {
+                    return Some(self.leave_with(waiter, item));
+                }
+                continue;
+            }
+            if last {
+                return None;
+            }
+            if clock.now() < until && linger() {
+                continue;
+            }
+            // Asleep from here on, so that whoever puts a box calls: but look once more
+            // for one that came before.
+            vigil.take();
+            last = true;
+        }
+    }
+
     /// Refuses everybody who waits now.
     pub(crate) fn refuse_all(&self, error: impl Fn() -> E) {
         self.line.refuse_all(error);
@@ -279,7 +349,7 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
     pub(crate) fn settle(&self) {
         barrier();
         if self.line.waiting() > 0 && self.is_open() && self.slots.any_ready() {
-            self.line.nudge();
+            self.line.call(false);
         }
     }
 
@@ -287,12 +357,27 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
         self.gate() == Gate::Open
     }
 
-    /// Whether the head of the line has waited longer than it may be overtaken. Reads
+    /// How long the head of the line has been waiting, in terms of the bounds. Reads
     /// the exact clock: only for when somebody waits.
-    #[cold]
-    fn is_overdue(&self, clock: &Clock) -> bool {
+    fn mood(&self, clock: &Clock) -> Mood {
         let waited = clock.now().saturating_sub(self.line.head_since());
-        waited > self.rules.overtaking.load(Ordering::Relaxed)
+        let overtaking = self.rules.overtaking.load(Ordering::Relaxed);
+        if waited >= overtaking {
+            Mood::Overdue
+        } else if waited >= overtaking / 2 {
+            Mood::Impatient
+        } else {
+            Mood::Patient
+        }
+    }
+
+    #[cold]
+    fn may_overtake(&self, clock: &Clock) -> bool {
+        match self.mood(clock) {
+            Mood::Patient => true,
+            Mood::Impatient => self.line.awake() == 0,
+            Mood::Overdue => false,
+        }
     }
 
     /// The waiter helped itself; but it may have been decided otherwise meanwhile.

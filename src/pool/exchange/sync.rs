@@ -40,6 +40,12 @@ mod real {
         fence(Ordering::SeqCst);
     }
 
+    /// Lets others run for a moment; says that it makes sense to look again.
+    pub(crate) fn linger() -> bool {
+        std::thread::yield_now();
+        true
+    }
+
     /// Parks until unparked or until this much time is over.
     pub(crate) fn park(limit: Duration) {
         std::thread::park_timeout(limit);
@@ -71,6 +77,11 @@ mod model {
 
     pub(crate) fn barrier() {
         loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// Looking again at once adds nothing that a model would not find anyway.
+    pub(crate) fn linger() -> bool {
+        false
     }
 
     /// loom knows no time: a park without an unpark is a lost wake-up, which is
