@@ -281,8 +281,11 @@ impl<M: ManageConnection> Builder<M> {
     }
 
     /// For how long the head of the line may be overtaken by threads that are running
-    /// already; 3 milliseconds by default. Zero is strictly first come, first served,
-    /// at some cost in throughput.
+    /// already; 4 milliseconds by default. From half of that on, a connection that comes
+    /// back goes to a waiter that is awake, if there is one. Where the line is so long
+    /// that waiting takes longer anyway, the bound is half as long again as that.
+    ///
+    /// Zero is strictly first come, first served, at some cost in throughput.
     pub fn overtaking(mut self, bound: Duration) -> Self {
         self.settings.overtaking = bound;
         self

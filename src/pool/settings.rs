@@ -57,7 +57,7 @@ impl<M: ManageConnection> Default for Settings<M> {
             validation_timeout: Duration::from_secs(3),
             keepalive_interval: Some(Duration::from_secs(60)),
             max_connecting: 4,
-            overtaking: Duration::from_millis(3),
+            overtaking: Duration::from_millis(4),
             retry_delay: Duration::from_secs(1),
             reset: Reset::Fast,
             max_waiters: None,

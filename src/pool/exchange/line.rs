@@ -104,7 +104,20 @@ struct Front {
     head_since: AtomicU64,
     /// Waiters that are running and look for a box.
     awake: AtomicUsize,
+    pace: Pace,
 }
+
+/// How fast boxes come back while somebody waits.
+struct Pace {
+    returns: AtomicU64,
+    /// When the last [`PACE_SPAN`] returns were complete.
+    measured_at: AtomicU64,
+    /// Ticks between two returns, over the last span.
+    interval: AtomicU64,
+}
+
+/// How many returns make a measurement of their pace.
+const PACE_SPAN: u64 = 64;
 
 /// While it lives, the waiter is awake; afterwards it is asleep, and whoever puts a
 /// box calls it again. So look at the slots once more before parking.
@@ -128,6 +141,11 @@ impl<T, E> Line<T, E> {
                 waiting: AtomicUsize::new(0),
                 head_since: AtomicU64::new(NEVER),
                 awake: AtomicUsize::new(0),
+                pace: Pace {
+                    returns: AtomicU64::new(0),
+                    measured_at: AtomicU64::new(NEVER),
+                    interval: AtomicU64::new(0),
+                },
             }),
         }
     }
@@ -254,6 +272,23 @@ impl<T, E> Line<T, E> {
         waiter.alert.store(AWAKE, Ordering::SeqCst);
         self.front.awake.fetch_add(1, Ordering::SeqCst);
         Vigil { line: self, waiter }
+    }
+
+    /// A box came back while somebody waits.
+    pub(crate) fn note_return(&self, now: Ticks) {
+        let pace = &self.front.pace;
+        let returns = pace.returns.fetch_add(1, Ordering::Relaxed);
+        if returns % PACE_SPAN == 0 {
+            let since = pace.measured_at.swap(now, Ordering::Relaxed);
+            pace.interval
+                .store(now.saturating_sub(since) / PACE_SPAN, Ordering::Relaxed);
+        }
+    }
+
+    /// How long the last in line will wait even if nobody overtakes anybody.
+    pub(crate) fn unavoidable_wait(&self) -> Ticks {
+        let interval = self.front.pace.interval.load(Ordering::Relaxed);
+        interval.saturating_mul(self.waiting() as u64)
     }
 
     /// How many are running and look for a box.

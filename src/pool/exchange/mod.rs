@@ -21,6 +21,12 @@
 //!   that is awake. While all are asleep, a running thread may still take the box.
 //! * *overdue*, `overtaking`: the box is given to the head, asleep or not.
 //!
+//! Where the line is so long that the last in it will wait longer than these bounds
+//! even if nobody overtakes (its length times the measured pace of returns), that wait
+//! takes the place of the one and half as much again that of the other: otherwise
+//! everybody would be overdue, and all hand-offs strict. `overtaking` of zero is
+//! strict regardless.
+//!
 //! # Invariants
 //!
 //! 1. No lost wake-up: a giver publishes and then looks for waiters; a waiter joins
@@ -195,7 +201,9 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
 
     #[cold]
     fn put_for_waiters(&self, item: Box<T>, clock: &Clock) -> bool {
-        let mood = self.mood(clock);
+        let now = clock.now();
+        self.line.note_return(now);
+        let mood = self.mood(now);
         let item = match mood {
             Mood::Overdue => self.line.give(item),
             Mood::Impatient => self.line.give_awake(item),
@@ -359,12 +367,19 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
 
     /// How long the head of the line has been waiting, in terms of the bounds. Reads
     /// the exact clock: only for when somebody waits.
-    fn mood(&self, clock: &Clock) -> Mood {
-        let waited = clock.now().saturating_sub(self.line.head_since());
+    fn mood(&self, now: Ticks) -> Mood {
+        let waited = now.saturating_sub(self.line.head_since());
         let overtaking = self.rules.overtaking.load(Ordering::Relaxed);
-        if waited >= overtaking {
+        if waited < overtaking / 2 {
+            return Mood::Patient;
+        }
+        if overtaking == 0 {
+            return Mood::Overdue;
+        }
+        let unavoidable = self.line.unavoidable_wait();
+        if waited >= overtaking.max(unavoidable + unavoidable / 2) {
             Mood::Overdue
-        } else if waited >= overtaking / 2 {
+        } else if waited >= unavoidable {
             Mood::Impatient
         } else {
             Mood::Patient
@@ -373,7 +388,7 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
 
     #[cold]
     fn may_overtake(&self, clock: &Clock) -> bool {
-        match self.mood(clock) {
+        match self.mood(clock.now()) {
             Mood::Patient => true,
             Mood::Impatient => self.line.awake() == 0,
             Mood::Overdue => false,
