@@ -154,3 +154,34 @@ fn closing_leaves_nobody_behind() {
         all_are_back(&exchange, 1);
     });
 }
+
+/// Two boxes come back while two wait and nobody puts again: the first to leave tells
+/// the second, if whoever put the second box took the first waiter's call for enough.
+fn two_boxes_for_two_waiters(overtaking: u64) {
+    check(2, move || {
+        let exchange = exchange(2, overtaking);
+        let tokens = [(); 2].map(|()| exchange.take(&Clock::System).expect("full"));
+        let waiters = [(); 2].map(|()| {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || obtain(&exchange, NEVER).expect("served"))
+        });
+        for token in tokens {
+            exchange.put(token, &Clock::System);
+        }
+        for waiter in waiters {
+            let token = waiter.join().expect("no panic");
+            exchange.put(token, &Clock::System);
+        }
+        all_are_back(&exchange, 2);
+    });
+}
+
+#[test]
+fn who_leaves_tells_the_next() {
+    two_boxes_for_two_waiters(NEVER);
+}
+
+#[test]
+fn two_hand_offs_reach_two_waiters() {
+    two_boxes_for_two_waiters(0);
+}
