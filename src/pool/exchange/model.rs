@@ -25,6 +25,11 @@ fn check(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     model.check(body);
 }
 
+/// An overtaking bound with which whoever waits since 0 is impatient, not overdue.
+fn impatient() -> u64 {
+    Clock::System.now() / 2 * 3
+}
+
 fn exchange(slots: u32, overtaking: u64) -> Arc<Tokens> {
     let exchange = Exchange::new(slots, overtaking);
     for number in 0..slots {
@@ -91,6 +96,11 @@ fn overtaking_loses_no_wake_up() {
 }
 
 #[test]
+fn handing_to_those_awake_loses_no_wake_up() {
+    two_threads_share(impatient());
+}
+
+#[test]
 fn direct_hand_off_loses_no_wake_up() {
     two_threads_share(0);
 }
@@ -126,6 +136,11 @@ fn a_waiter_gives_up(overtaking: u64) {
 #[test]
 fn who_gives_up_passes_the_nudge_on() {
     a_waiter_gives_up(NEVER);
+}
+
+#[test]
+fn who_gives_up_awake_is_not_missed() {
+    a_waiter_gives_up(impatient());
 }
 
 #[test]
@@ -179,6 +194,11 @@ fn two_boxes_for_two_waiters(overtaking: u64) {
 #[test]
 fn who_leaves_tells_the_next() {
     two_boxes_for_two_waiters(NEVER);
+}
+
+#[test]
+fn two_boxes_for_two_impatient_waiters() {
+    two_boxes_for_two_waiters(impatient());
 }
 
 #[test]
