@@ -61,19 +61,17 @@ static BELL: Condvar = Condvar::new();
 #[derive(Debug)]
 pub(crate) struct Membership(u64);
 
-/// Has the keeper tend this, for the first time at `due`.
-pub(crate) fn join(tended: Weak<dyn Tended>, due: Ticks) -> Membership {
+/// Has the keeper tend this, for the first time when it is woken.
+pub(crate) fn join(tended: Weak<dyn Tended>) -> Membership {
     let mut keeper = KEEPER.lock();
     keeper.last_number += 1;
     let number = keeper.last_number;
+    let member = Member { tended, due: NEVER };
     keeper
         .members
         .get_or_insert_default()
-        .insert(number, Member { tended, due });
-    keeper.due.push(Reverse((due, number)));
+        .insert(number, member);
     keeper.ensure_running();
-    drop(keeper);
-    BELL.notify_one();
     Membership(number)
 }
 

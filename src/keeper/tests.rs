@@ -33,7 +33,8 @@ fn what_joined_is_visited_until_it_leaves() {
         every: Duration::from_millis(5),
     });
     let weak: Weak<Counter> = Arc::downgrade(&counter);
-    let membership = join(weak, Clock::System.now());
+    let membership = join(weak);
+    membership.wake(Clock::System.now());
     until("never visited", || {
         counter.visits.load(Ordering::SeqCst) >= 3
     });
@@ -52,7 +53,8 @@ fn a_wake_up_brings_a_visit_forward() {
     });
     let weak: Weak<Counter> = Arc::downgrade(&counter);
     let now = Clock::System.now();
-    let membership = join(weak, after(now, Duration::from_secs(3600)));
+    let membership = join(weak);
+    membership.wake(after(now, Duration::from_secs(3600)));
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(counter.visits.load(Ordering::SeqCst), 0);
     membership.wake(now);
@@ -69,7 +71,8 @@ fn a_stuck_crew_is_relieved() {
         every: Duration::from_secs(3600),
     });
     let weak: Weak<Counter> = Arc::downgrade(&counter);
-    let membership = join(weak, Clock::System.now());
+    let membership = join(weak);
+    membership.wake(Clock::System.now());
     let gate = Arc::new(parking_lot::RwLock::new(()));
     let closed = gate.write();
     for _ in 0..10 {

@@ -1,4 +1,5 @@
-//! How many connections to open now: a pure function of what the pool sees.
+//! How many connections to open now: a pure function of what the pool sees, and the
+//! pool's look at itself that feeds it.
 //!
 //! Opening one is worth it when the callers that wait would otherwise wait longer
 //! than a connect takes. That is estimated in two ways: by what is known (the
@@ -9,40 +10,58 @@
 //! of short operations passes without a new connection, and a lasting load grows the
 //! pool.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use r2d2::ManageConnection;
+
+use super::desk::Status;
+use super::entry::Place;
+use super::exchange::Gate;
+use super::ledger::Ledger;
+use super::shared::Shared;
+use crate::clock::{NEVER, Ticks, after, between};
+use crate::keeper::crew;
 
 /// How long the idle connections may be fewer than `min_idle` before the pool
 /// opens more, as long as `min_idle` connections exist at all.
-pub(super) const REFILL_DELAY: Duration = Duration::from_secs(1);
+const REFILL_DELAY: Duration = Duration::from_secs(1);
+
+/// How long after a look at the demand the next caller that joins the line does
+/// not look again.
+const STIR_PAUSE: Ticks = 1_000_000;
+/// How often the keeper looks at the demand while callers wait.
+const STIR_EVERY: Duration = Duration::from_millis(10);
 
 /// What the pool sees.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Demand {
-    pub(super) max_size: u32,
-    pub(super) max_connecting: u32,
+struct Demand {
+    max_size: u32,
+    max_connecting: u32,
     /// Slots in use: open, connecting or closing.
-    pub(super) reserved: u32,
-    pub(super) connecting: u32,
+    reserved: u32,
+    connecting: u32,
     /// Open connections, whoever has them.
-    pub(super) open: u32,
-    pub(super) idle: u32,
-    pub(super) min_idle: u32,
+    open: u32,
+    idle: u32,
+    min_idle: u32,
     /// For how long the idle connections have been too few.
-    pub(super) short_for: Duration,
-    pub(super) waiting: u32,
+    short_for: Duration,
+    waiting: u32,
     /// For how long somebody has been waiting without a break.
-    pub(super) queue_age: Duration,
+    queue_age: Duration,
     /// How long a lease lasts, as far as one knows.
-    pub(super) hold: Duration,
+    hold: Duration,
     /// How long a connect takes.
-    pub(super) connect: Duration,
+    connect: Duration,
     /// The last attempts to connect failed: one at a time until one succeeds.
-    pub(super) failing: bool,
+    failing: bool,
 }
 
 impl Demand {
     /// How many connects to start now.
-    pub(super) fn wanted(&self) -> u32 {
+    fn wanted(&self) -> u32 {
         let at_once = if self.failing { 1 } else { self.max_connecting };
         let limit = self
             .max_size
@@ -72,6 +91,118 @@ impl Demand {
         } else {
             0
         }
+    }
+}
+
+impl<M: ManageConnection> Shared<M> {
+    /// Somebody joined the line.
+    pub(super) fn stir_for_newcomer(self: &Arc<Self>, now: Ticks) {
+        let rules = &self.rules;
+        let can_grow =
+            rules.reserved.load(Ordering::Relaxed) < rules.max_size.load(Ordering::Relaxed);
+        if can_grow
+            && (self.exchange.waiting() <= 1 || now >= rules.stir_again_at.load(Ordering::Relaxed))
+        {
+            self.stir(now);
+        }
+    }
+
+    /// Opens what is worth opening, and has the keeper look again in time.
+    pub(super) fn stir(self: &Arc<Self>, now: Ticks) {
+        let next = self.meet_demand(now);
+        if next != NEVER {
+            self.wake_keeper(next);
+        }
+    }
+
+    /// Opens what is worth opening; says when to look again.
+    pub(super) fn meet_demand(self: &Arc<Self>, now: Ticks) -> Ticks {
+        if self.exchange.gate() == Gate::Closed {
+            return NEVER;
+        }
+        let mut ledger = self.ledger.lock();
+        // Under the lock: so every connection is seen open or counted as connecting.
+        let survey = self.survey(now);
+        let waiting = self.exchange.waiting() as u32;
+        if waiting == 0 {
+            ledger.queue_since = NEVER;
+        } else if ledger.queue_since == NEVER {
+            ledger.queue_since = self.exchange.head_since().min(now);
+        }
+        let wanted_idle = ledger.min_idle;
+        if survey.idle + ledger.connecting >= wanted_idle {
+            ledger.short_since = NEVER;
+        } else if ledger.short_since == NEVER {
+            ledger.short_since = now;
+        }
+        let may_retry = now >= ledger.retry_at;
+        let background = now >= ledger.background_retry_at;
+        let demand = Demand {
+            max_size: ledger.max_size,
+            max_connecting: if may_retry {
+                self.settings.max_connecting
+            } else {
+                0
+            },
+            reserved: ledger.reserved,
+            connecting: ledger.connecting,
+            open: survey.open,
+            idle: survey.idle,
+            min_idle: if background { wanted_idle } else { 0 },
+            short_for: between(ledger.short_since, now),
+            waiting,
+            queue_age: between(ledger.queue_since, now),
+            hold: survey.hold,
+            connect: ledger.connect_time.unwrap_or_default(),
+            failing: ledger.failures > 0 && may_retry,
+        };
+        let wanted = demand.wanted();
+        let mut places = Vec::new();
+        for _ in 0..wanted {
+            let Some(slot) = ledger.vacant.pop() else {
+                break;
+            };
+            ledger.reserved += 1;
+            ledger.connecting += 1;
+            places.push(Place::new(self, slot));
+        }
+        self.rules.reserved.store(ledger.reserved, Ordering::SeqCst);
+        self.rules
+            .stir_again_at
+            .store(now + STIR_PAUSE, Ordering::Relaxed);
+        let next = Self::look_again_at(&ledger, &demand, now);
+        drop(ledger);
+        for place in places {
+            place.desk().set(Status::Connecting, now);
+            crew::submit(Box::new(move || super::work::connect(place)));
+        }
+        next
+    }
+
+    fn look_again_at(ledger: &Ledger<M>, demand: &Demand, now: Ticks) -> Ticks {
+        let mut next = NEVER;
+        if ledger.reserved >= ledger.max_size {
+            return next;
+        }
+        if demand.waiting > 0 {
+            let pause = demand.connect / 2;
+            let pause = pause.clamp(Duration::from_millis(1), STIR_EVERY);
+            next = after(now, pause).max(ledger.retry_at);
+        }
+        // What is due already was limited by connects under way, whose end looks again.
+        let mut at = |moment: Ticks| {
+            if moment > now {
+                next = next.min(moment);
+            }
+        };
+        if ledger.short_since != NEVER {
+            at(after(ledger.short_since, REFILL_DELAY).max(ledger.background_retry_at));
+        }
+        if ledger.failures > 0 {
+            at(ledger.retry_at);
+            at(ledger.background_retry_at);
+        }
+        next
     }
 }
 

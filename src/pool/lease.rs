@@ -18,7 +18,6 @@ use crate::clock::between;
 /// goes back when dropped; dropped by a panic, it is closed instead.
 ///
 /// Dropping does no I/O: cleaning and closing happen in the background.
-#[must_use = "a lease that is dropped at once goes back unused"]
 pub struct PooledConnection<M: ManageConnection> {
     /// `None` only while dropping.
     entry: Option<Box<Entry<M>>>,

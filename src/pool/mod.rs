@@ -149,14 +149,16 @@ impl<M: ManageConnection> Pool<M> {
 
     fn assemble(settings: Settings<M>, manager: M, clock: Clock) -> Self {
         let shared = Shared::new(settings, manager, clock);
-        let now = shared.clock.now();
         let weak: Weak<Shared<M>> = Arc::downgrade(&shared);
         let tended: Weak<dyn Tended> = weak;
-        // Joins before the first job, so that the keeper's threads are there for it.
-        let membership = keeper::join(tended, now);
+        // Joins before the first job, so that the keeper's threads are there for it; and
+        // the keeper first comes by when jobs can wake it.
+        let membership = keeper::join(tended);
         // Nobody else has seen `shared` yet.
         let _ = shared.membership.set(membership);
+        let now = shared.clock.now();
         shared.stir(now);
+        shared.wake_keeper(now);
         Self(Arc::new(Root { shared }))
     }
 

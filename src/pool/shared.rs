@@ -13,23 +13,20 @@ use r2d2::ManageConnection;
 use super::care::Care as Knowledge;
 use super::counters::{CloseReason, Counters};
 use super::desk::{Desk, Status};
-use super::entry::{Entry, Place};
+use super::entry::Entry;
 use super::exchange::{Exchange, Gate, Waited};
-use super::growth::Demand;
 use super::lease::PooledConnection;
 use super::ledger::{Care, Ledger};
 use super::settings::Settings;
 use super::{threads, waiting};
-use crate::clock::{Clock, NEVER, Ticks, after, between, ticks};
+use crate::clock::{Clock, Ticks, after, between, ticks};
 use crate::error::Error;
 use crate::event::{CheckinEvent, CheckoutEvent, TimeoutEvent};
-use crate::keeper::{Membership, crew};
+use crate::keeper::Membership;
 
-/// How long after a look at the demand the next caller that joins the line does
-/// not look again.
-const STIR_PAUSE: Ticks = 1_000_000;
-/// How often the keeper looks at the demand while callers wait.
-const STIR_EVERY: Duration = Duration::from_millis(10);
+/// For how long a check counts for the lease that it was made for, which another
+/// thread may have to be woken up for.
+const CHECK_HOLDS: Ticks = 20_000_000;
 
 pub(super) struct Shared<M: ManageConnection> {
     pub(super) manager: M,
@@ -126,7 +123,9 @@ impl<M: ManageConnection> Shared<M> {
         }
         let suspect = self.rules.suspect_before.load(Ordering::Relaxed);
         let never_test = self.settings.test_on_check_out == Some(false);
-        let fresh = now.saturating_sub(entry.fresh_at) < self.rules.bypass;
+        let age = now.saturating_sub(entry.fresh_at);
+        let just_checked = entry.fresh_at > entry.used_at && age < CHECK_HOLDS;
+        let fresh = age < self.rules.bypass || just_checked;
         if never_test || (fresh && entry.fresh_at >= suspect) {
             return Some(entry);
         }
@@ -378,87 +377,6 @@ impl<M: ManageConnection> Shared<M> {
         self.rules.reserved.store(ledger.reserved, Ordering::SeqCst);
         drop(ledger);
         self.changed.notify_all();
-    }
-
-    fn stir_for_newcomer(self: &Arc<Self>, now: Ticks) {
-        let rules = &self.rules;
-        let can_grow =
-            rules.reserved.load(Ordering::Relaxed) < rules.max_size.load(Ordering::Relaxed);
-        if can_grow
-            && (self.exchange.waiting() <= 1 || now >= rules.stir_again_at.load(Ordering::Relaxed))
-        {
-            self.stir(now);
-        }
-    }
-
-    /// Looks at the demand and opens what is worth opening.
-    pub(super) fn stir(self: &Arc<Self>, now: Ticks) {
-        if self.exchange.gate() == Gate::Closed {
-            return;
-        }
-        let survey = self.survey(now);
-        let mut ledger = self.ledger.lock();
-        let waiting = self.exchange.waiting() as u32;
-        if waiting == 0 {
-            ledger.queue_since = NEVER;
-        } else if ledger.queue_since == NEVER {
-            ledger.queue_since = self.exchange.head_since().min(now);
-        }
-        let wanted_idle = ledger.min_idle;
-        if survey.idle + ledger.connecting >= wanted_idle {
-            ledger.short_since = NEVER;
-        } else if ledger.short_since == NEVER {
-            ledger.short_since = now;
-        }
-        let may_retry = now >= ledger.retry_at;
-        let background = now >= ledger.background_retry_at;
-        let demand = Demand {
-            max_size: ledger.max_size,
-            max_connecting: if may_retry {
-                self.settings.max_connecting
-            } else {
-                0
-            },
-            reserved: ledger.reserved,
-            connecting: ledger.connecting,
-            open: survey.open,
-            idle: survey.idle,
-            min_idle: if background { wanted_idle } else { 0 },
-            short_for: between(ledger.short_since, now),
-            waiting,
-            queue_age: between(ledger.queue_since, now),
-            hold: survey.hold,
-            connect: ledger.connect_time.unwrap_or_default(),
-            failing: ledger.failures > 0 && may_retry,
-        };
-        let wanted = demand.wanted();
-        let mut places = Vec::new();
-        for _ in 0..wanted {
-            let Some(slot) = ledger.vacant.pop() else {
-                break;
-            };
-            ledger.reserved += 1;
-            ledger.connecting += 1;
-            places.push(Place::new(self, slot));
-        }
-        self.rules.reserved.store(ledger.reserved, Ordering::SeqCst);
-        self.rules
-            .stir_again_at
-            .store(now + STIR_PAUSE, Ordering::Relaxed);
-        let can_grow = ledger.reserved < ledger.max_size;
-        let retry_at = ledger.retry_at;
-        let pause = demand
-            .connect
-            .div_f32(2.0)
-            .clamp(Duration::from_millis(1), STIR_EVERY);
-        drop(ledger);
-        for place in places {
-            place.desk().set(Status::Connecting, now);
-            crew::submit(Box::new(move || super::work::connect(place)));
-        }
-        if waiting > 0 && can_grow {
-            self.wake_keeper(after(now, pause).max(retry_at));
-        }
     }
 
     /// The time for a lease that begins or ends: coarse, unless an event handler wants

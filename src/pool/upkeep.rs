@@ -10,10 +10,8 @@ use r2d2::ManageConnection;
 use super::counters::CloseReason;
 use super::desk::{Desk, Status};
 use super::exchange::Gate;
-use super::growth::REFILL_DELAY;
 use super::ledger::Care;
 use super::shared::Shared;
-use super::work::ROUND;
 use crate::clock::{NEVER, Ticks, after};
 use crate::keeper::{Tended, crew};
 
@@ -22,6 +20,9 @@ use crate::keeper::{Tended, crew};
 const PINGS_AT_ONCE: usize = 2;
 /// When to look again at a ping that had to wait for others.
 const NEXT_PING: Duration = Duration::from_millis(20);
+
+/// The keeper's next visit to a pool where nothing in particular is due.
+const ROUND: Duration = Duration::from_secs(30);
 
 /// What a look at an idle connection says.
 enum Verdict {
@@ -49,26 +50,25 @@ impl<M: ManageConnection> Shared<M> {
             self.sweep_if_closed();
             return NEVER;
         }
-        let next = self.look_at_idle(now).min(self.report_leaks(now));
-        self.stir(now);
-        let ledger = self.ledger.lock();
-        let mut next = next.min(after(now, ROUND));
-        if ledger.failures > 0 {
-            // A retry that is over stays over until the next attempt has failed.
-            for retry_at in [ledger.retry_at, ledger.background_retry_at] {
-                if retry_at > now {
-                    next = next.min(retry_at);
-                }
-            }
-        }
-        if ledger.short_since != NEVER && ledger.reserved < ledger.max_size {
-            let refill_at = after(ledger.short_since, REFILL_DELAY);
-            next = next.min(refill_at.max(after(now, Duration::from_millis(100))));
-        }
-        if self.exchange.waiting() > 0 && ledger.reserved < ledger.max_size {
-            next = next.min(after(now, Duration::from_millis(10)));
-        }
-        next
+        let due = [
+            self.look_at_idle(now),
+            self.report_leaks(now),
+            self.meet_demand(now),
+        ];
+        let latest = after(now, self.longest_pause());
+        due.into_iter().fold(latest, Ticks::min)
+    }
+
+    /// Nothing tells the keeper of a connection that becomes idle, so it comes by at
+    /// least as often as the shortest interval that it watches.
+    fn longest_pause(&self) -> Duration {
+        let settings = &self.settings;
+        let intervals = [
+            settings.idle_timeout,
+            settings.keepalive_interval,
+            settings.max_lifetime,
+        ];
+        intervals.into_iter().flatten().fold(ROUND, Duration::min)
     }
 
     fn look_at_idle(self: &Arc<Self>, now: Ticks) -> Ticks {

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use r2d2::{Extensions, ManageConnection};
 
@@ -70,18 +69,16 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>) {
             let hopeless = !error.kind().connect_may_heal();
             let mut ledger = shared.ledger.lock();
             ledger.note_failure(error.clone(), hopeless, now, shared.settings.retry_delay);
-            let retry_at = ledger.retry_at.min(ledger.background_retry_at);
             drop(ledger);
             drop(place);
             if hopeless {
                 shared.exchange.refuse_all(|| error.clone());
             }
-            shared.wake_keeper(retry_at);
         }
     }
     drop(attempt);
     shared.changed.notify_all();
-    shared.stir(now);
+    shared.stir(shared.clock.now());
 }
 
 /// Counts as one that is connecting, until dropped.
@@ -332,6 +329,3 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
-
-/// The keeper's next visit to a pool without anything in particular to do.
-pub(super) const ROUND: Duration = Duration::from_secs(30);
