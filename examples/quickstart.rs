@@ -16,8 +16,8 @@ use mongodb::bson::{Document, doc};
 use redis::Commands as _;
 use testbed::Servers;
 
-const THREADS: usize = 8;
-const OPERATIONS: usize = 250;
+const THREADS: i64 = 8;
+const OPERATIONS: i64 = 250;
 const DATABASE: &str = "millpond_quickstart";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -106,10 +106,10 @@ fn tour<B: Backend<Error = millpond::Error>>(
     let service = pool.manager().check(&mut *pool.get()?)?;
     let start = Instant::now();
     let results: Vec<(Duration, Outcome)> = std::thread::scope(|scope| {
-        let worker = |thread: usize| {
+        let worker = |thread: i64| {
             let operation = &operation;
             move || {
-                let numbers = (0..OPERATIONS).map(|number| (thread * OPERATIONS + number) as i64);
+                let numbers = thread * OPERATIONS..(thread + 1) * OPERATIONS;
                 let timed = numbers.map(|number| {
                     let start = Instant::now();
                     let outcome = pool
@@ -137,7 +137,7 @@ fn tour<B: Backend<Error = millpond::Error>>(
         .collect();
     let mut times: Vec<Duration> = results.iter().map(|(time, _)| *time).collect();
     times.sort_unstable();
-    let quantile = |q: f64| times[((times.len() - 1) as f64 * q) as usize];
+    let percentile = |percent: usize| times[(times.len() - 1) * percent / 100];
     println!(
         "{:<9} {:<25} {:<12} {:>7} {:>6} {:>9.0} {:>9.1?} {:>9.1?}",
         B::NAME,
@@ -152,8 +152,8 @@ fn tour<B: Backend<Error = millpond::Error>>(
         results.len() - failures.len(),
         failures.len(),
         results.len() as f64 / elapsed.as_secs_f64(),
-        quantile(0.5),
-        quantile(0.99),
+        percentile(50),
+        percentile(99),
     );
     match failures.first() {
         Some(failure) => Err(failure.to_string().into()),

@@ -188,15 +188,11 @@ fn a_silent_server_holds_nobody() {
         "{error}"
     );
 
-    let checked = manager(
-        at(silent.port())
-            .health_path("/health")
-            .check_timeout(SHORT),
-    );
-    let mut conn = checked.connect().unwrap();
-    let error = within(SHORT, || checked.is_valid(&mut conn)).unwrap_err();
+    let config = at(silent.port()).health_path("/health");
+    let checked = manager(config.check_timeout(SHORT));
+    let error = within(SHORT, || checked.connect()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
-    assert!(checked.has_broken(&mut conn));
+    assert!(error.to_string().contains("HTTP_CHECK_TIMEOUT"), "{error}");
 
     let overall = manager(at(silent.port()).timeout(SHORT));
     let mut conn = overall.connect().unwrap();
@@ -360,22 +356,25 @@ fn bodies_have_a_limit_or_are_streamed() {
 #[test]
 fn the_health_path_decides() {
     let nginx = Nginx::start().unwrap();
-    let check = |path: &str| {
-        let manager = manager(at(nginx.port()).health_path(path));
-        let mut conn = manager.connect().unwrap();
-        let valid = manager.is_valid(&mut conn);
-        (valid, manager.check(&mut conn))
-    };
-    let (valid, service) = check("/");
-    valid.unwrap();
-    let service = service.unwrap();
+    let well = manager(at(nginx.port()).health_path("/"));
+    let mut conn = well.connect().unwrap();
+    well.is_valid(&mut conn).unwrap();
+    let service = well.check(&mut conn).unwrap();
     assert!(service.version.unwrap().starts_with("nginx"));
     assert!(service.latency > Duration::ZERO);
-    let (valid, service) = check("/status/503");
-    assert_eq!(valid.unwrap_err().kind(), ErrorKind::Overloaded);
-    assert_eq!(service.unwrap_err().phase(), Phase::Validate);
+
     let plain = manager(at(nginx.port()));
-    plain.check(&mut plain.connect().unwrap()).unwrap();
+    let mut conn = plain.connect().unwrap();
+    plain.check(&mut conn).unwrap();
+    let unwell = manager(at(nginx.port()).health_path("/status/503"));
+    for error in [
+        unwell.connect().unwrap_err(),
+        unwell.is_valid(&mut conn).unwrap_err(),
+        unwell.check(&mut conn).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Overloaded);
+        assert_eq!(error.phase(), Phase::Validate);
+    }
 }
 
 #[test]

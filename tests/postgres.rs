@@ -90,7 +90,10 @@ fn a_wrong_password_is_an_authentication_error() {
         text.contains("DB_PASSWORD") && !text.contains("hunter2"),
         "{text}"
     );
-    assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<postgres::Error>()));
+    assert!(
+        std::error::Error::source(&error)
+            .is_some_and(<dyn std::error::Error>::is::<postgres::Error>)
+    );
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn a_silent_server_does_not_hold_the_connect() {
     let start = Instant::now();
     let error = connect_error(config);
     assert!(
-        start.elapsed() < Duration::from_millis(2000),
+        start.elapsed() < Duration::from_secs(2),
         "{:?}",
         start.elapsed()
     );

@@ -82,7 +82,7 @@ fn a_stuck_crew_is_relieved() {
     let (done, finished) = mpsc::channel();
     let start = Instant::now();
     crew::submit(Box::new(move || {
-        done.send(start.elapsed()).expect("the test waits")
+        done.send(start.elapsed()).expect("the test waits");
     }));
     let delay = finished
         .recv_timeout(Duration::from_secs(10))

@@ -148,9 +148,10 @@ impl HttpConfig {
         self
     }
 
-    /// A path that answers with 2xx while the service is well. With one, a liveness
-    /// check is a `GET` of it; without one, it only looks whether the server has
-    /// closed the connection, which a frozen server has not.
+    /// A path that answers with 2xx while the service is well. With one, connecting
+    /// and each liveness check `GET` it; without one, they only look whether the
+    /// server accepts and has not closed the connection, which a frozen server does
+    /// and has not.
     pub fn health_path(mut self, path: impl Into<String>) -> Self {
         self.health_path = Some(path.into());
         self

@@ -80,9 +80,26 @@ impl Http {
         &self.config
     }
 
+    /// Asks for the health path, if there is one.
+    fn probe_health(&self, conn: &mut HttpConnection) -> Result<(), Error> {
+        let Some(path) = &self.config.health_path else {
+            return Ok(());
+        };
+        conn.probe(Method::GET, path, self.config.check_timeout)
+            .and_then(super::HttpResponse::error_for_status)
+            .map(drop)
+            .map_err(|error| self.unwell(error))
+    }
+
     fn unwell(&self, error: Error) -> Error {
         let kind = error.kind();
-        Error::new(kind, Phase::Validate, error.to_string())
+        let message = if kind == ErrorKind::DeadlineExceeded {
+            let limit = self.config.check_timeout;
+            format!("no answer to a health check within {limit:?} (HTTP_CHECK_TIMEOUT)")
+        } else {
+            error.to_string()
+        };
+        Error::new(kind, Phase::Validate, message)
             .with_endpoint(&*self.endpoint)
             .with_source(Arc::new(error))
     }
@@ -103,13 +120,11 @@ impl r2d2::ManageConnection for Http {
         let lender = Lender(Arc::clone(&line));
         let agent = ureq::Agent::with_parts(self.driver.clone(), lender, NoResolver);
         let defaults = Arc::clone(&self.defaults);
-        Ok(HttpConnection::new(
-            agent,
-            line,
-            defaults,
-            self.config.max_body,
-            keep_alive,
-        ))
+        let max_body = self.config.max_body;
+        let mut conn = HttpConnection::new(agent, line, defaults, max_body, keep_alive);
+        // The kernel accepts for a server that is frozen.
+        self.probe_health(&mut conn)?;
+        Ok(conn)
     }
 
     fn is_valid(&self, conn: &mut HttpConnection) -> Result<(), Error> {
@@ -120,13 +135,7 @@ impl r2d2::ManageConnection for Http {
                     .with_endpoint(&*self.endpoint),
             );
         }
-        let Some(path) = &self.config.health_path else {
-            return Ok(());
-        };
-        conn.probe(Method::GET, path, self.config.check_timeout)
-            .and_then(super::HttpResponse::error_for_status)
-            .map(drop)
-            .map_err(|error| self.unwell(error))
+        self.probe_health(conn)
     }
 
     fn has_broken(&self, conn: &mut HttpConnection) -> bool {

@@ -278,7 +278,7 @@ impl<T, E> Line<T, E> {
     pub(crate) fn note_return(&self, now: Ticks) {
         let pace = &self.front.pace;
         let returns = pace.returns.fetch_add(1, Ordering::Relaxed);
-        if returns % PACE_SPAN == 0 {
+        if returns.is_multiple_of(PACE_SPAN) {
             let since = pace.measured_at.swap(now, Ordering::Relaxed);
             pace.interval
                 .store(now.saturating_sub(since) / PACE_SPAN, Ordering::Relaxed);

@@ -85,7 +85,7 @@ fn tokens_are_neither_lost_nor_doubled() {
                         if random.u8(0..4) == 0 {
                             std::thread::yield_now();
                         }
-                        exchange.put(token, &clock);
+                        exchange.put(token, clock);
                     }
                 });
             }
