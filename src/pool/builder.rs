@@ -9,7 +9,6 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::settings::Settings;
 use super::{Pool, Reset};
-use crate::clock::Clock;
 use crate::config::Vars;
 use crate::error::Error;
 use crate::event::HandleEvent;
@@ -187,17 +186,13 @@ impl<M: ManageConnection> Builder<M> {
     /// # Panics
     /// If `min_idle` is larger than `max_size`.
     pub fn build_unchecked(self, manager: M) -> Pool<M> {
-        self.build_with_clock(manager, Clock::System)
-    }
-
-    pub(super) fn build_with_clock(self, manager: M, clock: Clock) -> Pool<M> {
         if let Some(min_idle) = self.settings.min_idle {
             assert!(
                 self.settings.max_size >= min_idle,
                 "min_idle must be no larger than max_size"
             );
         }
-        Pool::assemble(self.settings, manager, clock)
+        Pool::assemble(self.settings, manager)
     }
 }
 

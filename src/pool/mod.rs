@@ -147,8 +147,8 @@ impl<M: ManageConnection> Pool<M> {
         Builder::new()
     }
 
-    fn assemble(settings: Settings<M>, manager: M, clock: Clock) -> Self {
-        let shared = Shared::new(settings, manager, clock);
+    fn assemble(settings: Settings<M>, manager: M) -> Self {
+        let shared = Shared::new(settings, manager, Clock::System);
         let weak: Weak<Shared<M>> = Arc::downgrade(&shared);
         let tended: Weak<dyn Tended> = weak;
         // Joins before the first job, so that the keeper's threads are there for it; and
