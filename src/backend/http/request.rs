@@ -1,5 +1,6 @@
 //! What a request needs: the full URL, the default headers, redirects.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION};
 use ureq::http::request::Parts;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -7,7 +8,6 @@ use url::Url;
 
 use super::config::{Base, HttpConfig, Login};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::base64;
 
 /// What a redirect asks for.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Defaults {
         let basic = |user: &str, password: &str| {
             header_value(&format!(
                 "Basic {}",
-                base64(format!("{user}:{password}").as_bytes())
+                BASE64_STANDARD.encode(format!("{user}:{password}"))
             ))
         };
         match (&config.login, &base.login) {

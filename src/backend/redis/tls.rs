@@ -5,12 +5,13 @@
 
 use std::fmt::Write as _;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use redis::{ClientTlsConfig, ConnectionAddr, TlsCertificates};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::{Tls, base64};
+use crate::security::Tls;
 
 /// The certificates for the driver. Names the system's authorities explicitly
 /// where no file is named, as the driver would take those compiled into it.
@@ -85,7 +86,7 @@ fn system_authorities() -> Vec<u8> {
 fn base64_lines(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() / 3 * 4 + bytes.len() / 48 + 8);
     for line in bytes.chunks(48) {
-        text.push_str(&base64(line));
+        BASE64_STANDARD.encode_string(line, &mut text);
         text.push('\n');
     }
     text
