@@ -168,7 +168,13 @@ impl fmt::Display for Phase {
     }
 }
 
-/// The error of everything in this crate; see the [module](self) for what it tells.
+/// The error of everything in this crate.
+///
+/// It says what went wrong ([`kind`](Self::kind)), where in the life of a request
+/// ([`phase`](Self::phase)), in which pool and at which endpoint, what held the
+/// connections at that moment, and keeps the driver's own error as its
+/// [`source`](std::error::Error::source). The message names the setting to change, and
+/// never contains a secret.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 

@@ -1,4 +1,118 @@
-//! Millpond: a blocking connection pool.
+//! A connection pool for programs that do not use async: PostgreSQL, Redis, MongoDB
+//! and HTTP services, and every other manager written for [`r2d2`].
+//!
+//! # Leases
+//!
+//! A **manager** makes connections, a [`Pool`] keeps them, and [`Pool::get`] lends one:
+//! a [`PooledConnection`], which derefs to the connection and goes back when it is
+//! dropped.
+//!
+#![cfg_attr(feature = "postgres", doc = "```no_run")]
+#![cfg_attr(not(feature = "postgres"), doc = "```text")]
+//! # fn main() -> Result<(), millpond::Error> {
+//! use millpond::{Pool, Postgres, PostgresConfig};
+//!
+//! let config = PostgresConfig::from_url("postgres://app:secret@localhost/shop")?;
+//! let pool = Pool::builder().name("shop").max_size(10).build(Postgres::new(config)?)?;
+//!
+//! let mut connection = pool.get()?;
+//! let row = connection.query_one("SELECT count(*) FROM orders WHERE paid = $1", &[&true])?;
+//! println!("{} paid orders", row.get::<_, i64>(0));
+//! # Ok(()) }
+//! ```
+//!
+//! A pool is shared as `&Pool` with scoped threads ([`std::thread::scope`]), or cloned
+//! into others: a clone is one more handle to the same pool. When the last handle is
+//! dropped, the pool closes; leases that are still out stay usable until they come back.
+//!
+//! # Waiting
+//!
+//! While a connection is idle, taking it costs a few atomic operations and no lock.
+//! Otherwise callers wait in line and are served in turn, up to
+//! [`connection_timeout`](Builder::connection_timeout). A thread that happens to be
+//! running may overtake those that sleep, but for no longer than
+//! [`overtaking`](Builder::overtaking): this keeps the throughput *and* the longest wait.
+//!
+//! Callers only wait. Connecting, checking, cleaning, pinging and closing are done by one
+//! background thread of the process and its small crew, so `get` returns by its deadline
+//! even when the server is frozen.
+//!
+//! # Errors
+//!
+//! An [`Error`] says what went wrong ([`ErrorKind`]), in which [`Phase`], in which pool,
+//! at which endpoint, what the driver said (its source), and what to do about it. If all
+//! connections were in use, it names who holds them. What cannot heal by itself, such as
+//! a wrong password, is reported after one attempt; the rest is retried until the
+//! deadline.
+//!
+//! ```
+//! # #[derive(Debug)] struct Nothing;
+//! # impl millpond::ManageConnection for Nothing {
+//! #     type Connection = ();
+//! #     type Error = std::io::Error;
+//! #     fn connect(&self) -> std::io::Result<()> { Ok(()) }
+//! #     fn is_valid(&self, _: &mut ()) -> std::io::Result<()> { Ok(()) }
+//! #     fn has_broken(&self, _: &mut ()) -> bool { false }
+//! # }
+//! # fn main() -> Result<(), millpond::Error> {
+//! # let manager = Nothing;
+//! use std::time::Duration;
+//! use millpond::{ErrorKind, Pool};
+//!
+//! let pool = Pool::builder().max_size(1).build(manager)?;
+//! let held = pool.get()?;
+//! let error = pool.get_timeout(Duration::from_millis(10)).unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Exhausted);
+//! assert!(error.to_string().contains(file!()), "where `held` was taken: {error}");
+//! # drop(held); Ok(()) }
+//! ```
+//!
+//! # Clean connections
+//!
+//! With the four backends, what a lease leaves behind does not reach the next one: an
+//! open transaction, a setting, a subscription. By default ([`Reset::Fast`]) a connection
+//! on which nothing of that kind was noticed goes back at once, and any other is cleaned
+//! in the background first. A lease that is dropped by a panic is closed;
+//! [`PooledConnection::discard`] closes one on purpose.
+//!
+//! # The pool's size
+//!
+//! A pool opens [`min_idle`](Builder::min_idle) connections at first, up to
+//! [`max_size`](Builder::max_size) when that shortens the wait of those in line (so a
+//! burst of short operations opens none), and closes those that are idle for
+//! [`idle_timeout`](Builder::idle_timeout) or older than
+//! [`max_lifetime`](Builder::max_lifetime). To find a size, start with twice the number
+//! of the server's cores and look at [`Pool::metrics`]: as long as `waited` is small
+//! beside `held`, more connections buy nothing.
+//!
+//! # Steering a running pool
+//!
+//! [`Pool::pause`] and [`resume`](Pool::resume), [`clear`](Pool::clear) (everything that
+//! exists now is replaced), [`set_max_size`](Pool::set_max_size),
+//! [`drain`](Pool::drain) and [`close`](Pool::close), which wait until every connection
+//! has come back or say who still holds one. [`Pool::state`], [`Pool::holders`] and
+//! [`Pool::metrics`] tell what goes on.
+//!
+//! # Backends and managers
+//!
+//! | feature | manager | lease |
+//! |---|---|---|
+//! | `postgres` | `Postgres` | `PostgresConnection`: the `postgres::Client`, with kept statements |
+//! | `redis` | `Redis` | `RedisConnection`: a `redis::ConnectionLike` |
+//! | `mongodb` | `MongoDb` | `MongoDbConnection`: the `mongodb::sync::Client` |
+//! | `http` | `Http` | `HttpConnection`: one keep-alive connection, and the `ureq::Agent` |
+//!
+//! Any other [`ManageConnection`] works as well. One of your own can tell the pool more,
+//! by implementing [`backend::Backend`].
+//!
+//! # Coming from r2d2
+//!
+//! Write `use millpond as r2d2;`: the interface of r2d2 0.8.10 is part of this one, and
+//! the traits are r2d2's own.
+//!
+//! # Platforms
+//!
+//! Developed and tested on Linux.
 
 pub mod backend;
 mod clock;
@@ -29,3 +143,8 @@ pub use r2d2::{
 };
 #[cfg(feature = "_net")]
 pub use security::{Secret, Tls};
+
+/// The README's program compiles.
+#[cfg(all(doctest, feature = "postgres"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

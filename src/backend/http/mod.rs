@@ -19,7 +19,7 @@
 //!
 //! How the one socket is kept: the driver asks our connector for a connection at
 //! every request and would keep it in a pool of its own afterwards. That pool's
-//! size is zero here. The connector lends the driver the kept [`wire::Wire`], and
+//! size is zero here. The connector lends the driver the kept `wire::Wire`, and
 //! when the driver lets go of it after a complete exchange, it is kept again.
 //!
 //! Invariants:
