@@ -108,7 +108,7 @@
 //! # Coming from r2d2
 //!
 //! Write `use millpond as r2d2;`: the interface of r2d2 0.8.10 is part of this one, and
-//! the traits are r2d2's own.
+//! managers, customizers and error handlers implement r2d2's own traits.
 //!
 //! # Platforms
 //!

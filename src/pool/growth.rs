@@ -26,7 +26,7 @@ use crate::keeper::crew;
 
 /// How long the idle connections may be fewer than `min_idle` before the pool
 /// opens more, as long as `min_idle` connections exist at all.
-const REFILL_DELAY: Duration = Duration::from_secs(1);
+const REFILL_DELAY: Duration = Duration::from_millis(500);
 
 /// How long after a look at the demand the next caller that joins the line does
 /// not look again.

@@ -274,15 +274,15 @@ fn attempts_thin_out_while_the_server_is_away() {
 }
 
 #[test]
-fn a_shortage_of_idle_connections_is_refilled_after_a_second() {
+fn a_shortage_of_idle_connections_is_refilled_soon() {
     let house = house(4, |settings| settings.min_idle = Some(2));
     house.settle(|| house.idle() == 2);
     let entry = house.take().expect("idle");
     let lease = house.shared.lease(entry, Location::caller(), START, START);
     let next = house.visit(0.0);
-    assert!((0.9..=1.0).contains(&next), "again in {next} s");
+    assert!((0.4..=0.5).contains(&next), "again in {next} s");
     assert_eq!(house.plain.attempts.load(SeqCst), 2);
-    house.visit(1.0);
+    house.visit(0.5);
     house.settle(|| house.idle() == 2);
     assert_eq!(house.plain.connects.load(SeqCst), 3);
     drop(lease);
