@@ -39,14 +39,12 @@ use crate::event::HandleEvent;
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder<M: ManageConnection> {
     settings: Settings<M>,
-    thread_pool: Option<Arc<ScheduledThreadPool>>,
 }
 
 impl<M: ManageConnection> Default for Builder<M> {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
-            thread_pool: None,
         }
     }
 }
@@ -85,8 +83,7 @@ impl<M: ManageConnection> Builder<M> {
 
     /// Accepted for the sake of r2d2's interface and not used: one background thread
     /// serves all pools of the process.
-    pub fn thread_pool(mut self, thread_pool: Arc<ScheduledThreadPool>) -> Self {
-        self.thread_pool = Some(thread_pool);
+    pub fn thread_pool(self, _: Arc<ScheduledThreadPool>) -> Self {
         self
     }
 

@@ -31,7 +31,8 @@ impl<M: ManageConnection> Pool<M> {
     }
 
     /// Closes every connection that exists now: the idle ones at once, the others as
-    /// they come back. New ones take their place.
+    /// they come back. New ones take their place, without regard to earlier failures to
+    /// connect: this is the thing to call after a password was mended.
     pub fn clear(&self) {
         self.0.shared.clear();
     }
@@ -85,6 +86,9 @@ impl<M: ManageConnection> Shared<M> {
         let generation = self.rules.generation.fetch_add(1, Ordering::SeqCst) + 1;
         self.next_epoch();
         self.close_idle(|entry| (entry.generation < generation).then_some(CloseReason::Cleared));
+        self.ledger.lock().forget_failures();
+        self.rules.hopeless.store(false, Ordering::SeqCst);
+        self.stir(self.clock.now());
     }
 
     fn resize(self: &Arc<Self>, max_size: u32) {

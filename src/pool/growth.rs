@@ -117,7 +117,8 @@ impl<M: ManageConnection> Shared<M> {
 
     /// Opens what is worth opening; says when to look again.
     pub(super) fn meet_demand(self: &Arc<Self>, now: Ticks) -> Ticks {
-        if self.exchange.gate() == Gate::Closed {
+        // A pool that is paused may be draining.
+        if self.exchange.gate() != Gate::Open {
             return NEVER;
         }
         let mut ledger = self.ledger.lock();

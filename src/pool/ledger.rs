@@ -9,16 +9,21 @@ use r2d2::ManageConnection;
 use super::counters::CloseReason;
 use super::entry::Entry;
 use crate::clock::{NEVER, Ticks, after};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// The first pause after a failed connect; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// The longest pause while callers wait, so that traffic is back within a second of
 /// the server's return.
 const PAUSE_WITH_WAITERS: Duration = Duration::from_millis(500);
-/// The pause in the background after a failure that cannot heal by itself: often
-/// enough to notice a repaired password, too seldom to lock an account.
-const PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(30);
+/// The first pause after a failure that cannot heal by itself; it doubles with each.
+/// Until it is over, callers get the same error at once.
+const FIRST_PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(1);
+/// The longest pause after such a failure: soon enough to notice that somebody has
+/// mended it.
+const PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(2);
+/// The same for a login that is refused: too seldom to lock an account.
+const PAUSE_WHEN_REFUSED: Duration = Duration::from_secs(30);
 
 /// Care for one connection, which may block.
 pub(super) enum Care<M: ManageConnection> {
@@ -82,6 +87,11 @@ impl<M: ManageConnection> Ledger<M> {
             None => took,
             Some(mean) => (mean * 3 + took) / 4,
         });
+        self.forget_failures();
+    }
+
+    /// The next attempt to connect need not wait.
+    pub(super) fn forget_failures(&mut self) {
         self.failures = 0;
         self.hopeless = false;
         self.last_error = None;
@@ -89,30 +99,36 @@ impl<M: ManageConnection> Ledger<M> {
         self.background_retry_at = 0;
     }
 
-    /// A connect failed: pause with full jitter (Brooker, "Exponential Backoff And
-    /// Jitter", 2015), up to `longest`.
-    pub(super) fn note_failure(
-        &mut self,
-        error: Error,
-        hopeless: bool,
-        now: Ticks,
-        longest: Duration,
-    ) {
-        let ceiling = FIRST_PAUSE
-            .saturating_mul(1 << self.failures.min(16))
-            .min(longest);
+    /// A connect failed. If it can heal by itself: pause with full jitter (Brooker,
+    /// "Exponential Backoff And Jitter", 2015), up to `longest`.
+    pub(super) fn note_failure(&mut self, error: Error, now: Ticks, longest: Duration) {
+        let kind = error.kind();
+        let factor = 1_u32 << self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
-        self.hopeless = hopeless;
+        self.hopeless = !kind.connect_may_heal();
         self.last_error = Some(error);
-        let draw = |ceiling: Duration| ceiling.mul_f64(fastrand::f64());
-        self.retry_at = after(now, draw(ceiling.min(PAUSE_WITH_WAITERS)));
-        self.background_retry_at = if hopeless {
-            after(
-                now,
-                PAUSE_WHEN_HOPELESS.mul_f64(0.5 + 0.5 * fastrand::f64()),
-            )
+        if self.hopeless {
+            let longest = match kind {
+                ErrorKind::Authentication | ErrorKind::Permission => PAUSE_WHEN_REFUSED,
+                _ => PAUSE_WHEN_HOPELESS,
+            };
+            let ceiling = FIRST_PAUSE_WHEN_HOPELESS.saturating_mul(factor);
+            // Half of it for certain: full jitter can draw next to nothing.
+            let pause = ceiling.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64());
+            self.retry_at = after(now, pause);
+            self.background_retry_at = self.retry_at;
         } else {
-            after(now, draw(ceiling))
-        };
+            let ceiling = FIRST_PAUSE.saturating_mul(factor).min(longest);
+            let draw = |ceiling: Duration| ceiling.mul_f64(fastrand::f64());
+            self.retry_at = after(now, draw(ceiling.min(PAUSE_WITH_WAITERS)));
+            self.background_retry_at = after(now, draw(ceiling));
+        }
+    }
+
+    /// The failure to give to callers at once, instead of having them wait for an
+    /// attempt that cannot succeed.
+    pub(super) fn verdict(&self, now: Ticks) -> Option<&Error> {
+        let waits = self.hopeless && now < self.retry_at;
+        self.last_error.as_ref().filter(|_| waits)
     }
 }

@@ -2,7 +2,7 @@
 //! taking a connection out, putting one back, deciding to open more.
 
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(super) struct Rules {
     pub(super) bypass: Ticks,
     pub(super) max_size: AtomicU32,
     pub(super) reserved: AtomicU32,
+    /// The last connect failed in a way that cannot heal by itself.
+    pub(super) hopeless: AtomicBool,
     pub(super) stir_again_at: AtomicU64,
 }
 
@@ -81,6 +83,7 @@ impl<M: ManageConnection> Shared<M> {
                 bypass: ticks(settings.bypass()),
                 max_size: AtomicU32::new(max_size),
                 reserved: AtomicU32::new(0),
+                hopeless: AtomicBool::new(false),
                 stir_again_at: AtomicU64::new(0),
             }),
             ledger: Mutex::new(Ledger::new(max_size, settings.min_idle())),
@@ -227,7 +230,10 @@ impl<M: ManageConnection> Shared<M> {
                     self.screen(entry, now)
                 }
             },
-            |now| watch.look(now),
+            |now| {
+                self.refuse_if_hopeless(now)?;
+                watch.look(now)
+            },
         );
         let now = self.clock.now();
         match waited {
@@ -258,6 +264,17 @@ impl<M: ManageConnection> Shared<M> {
         match self.settings.max_waiters {
             Some(most) if waiting >= most as usize => Err(self.too_many_waiters(most)),
             _ => Ok(()),
+        }
+    }
+
+    /// Nothing is open, and nothing will be before somebody mends a setting.
+    fn refuse_if_hopeless(&self, now: Ticks) -> Result<(), Error> {
+        if !self.rules.hopeless.load(Ordering::SeqCst) || self.survey(now).open > 0 {
+            return Ok(());
+        }
+        match self.ledger.lock().verdict(now) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
         }
     }
 

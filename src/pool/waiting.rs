@@ -123,22 +123,36 @@ impl<M: ManageConnection> Shared<M> {
     /// The deadline of a waiter came first.
     pub(super) fn timed_out(&self, timeout: Duration) -> Error {
         let last_error = self.ledger.lock().last_error.clone();
+        let state = self.state();
         let mut message = format!(
             "timed out waiting for connection after {:.3} s",
             timeout.as_secs_f64()
         );
-        let Some(cause) = last_error else {
-            let state = self.state();
-            let _ = write!(message, "; {state}");
-            self.name_holders(&mut message);
-            message.push_str(
-                "; hold connections for a shorter time, raise max_size \
-                 (POOL_MAX_CONNECTIONS) or connection_timeout (POOL_CONNECTION_TIMEOUT)",
-            );
-            return self.error(ErrorKind::Exhausted, Phase::Queue, message);
+        let (kind, phase) = match &last_error {
+            Some(cause) if state.connections == 0 => {
+                let _ = write!(message, ", because connecting fails: {}", cause.message());
+                (cause.kind(), cause.phase())
+            }
+            last_error => {
+                let _ = write!(message, "; {state}");
+                self.name_holders(&mut message);
+                match last_error {
+                    Some(cause) => {
+                        let cause = cause.message();
+                        let _ = write!(message, "; opening another one fails: {cause}");
+                    }
+                    None => message.push_str(
+                        "; hold connections for a shorter time, raise max_size \
+                         (POOL_MAX_CONNECTIONS) or connection_timeout (POOL_CONNECTION_TIMEOUT)",
+                    ),
+                }
+                (ErrorKind::Exhausted, Phase::Queue)
+            }
         };
-        let _ = write!(message, ", because connecting fails: {}", cause.message());
-        let error = self.error(cause.kind(), cause.phase(), message);
+        let error = self.error(kind, phase, message);
+        let Some(cause) = last_error else {
+            return error;
+        };
         match cause.cause() {
             Some(source) => error.with_source(source),
             None => error.with_source(Arc::new(cause)),

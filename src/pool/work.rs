@@ -60,18 +60,21 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>) {
             );
             shared.hand_over(entry, now);
             shared.ledger.lock().note_success(between(started, now));
+            shared.rules.hopeless.store(false, Ordering::SeqCst);
         }
         Err(error) => {
             shared
                 .counters
                 .create_failed
                 .fetch_add(1, Ordering::Relaxed);
-            let hopeless = !error.kind().connect_may_heal();
             let mut ledger = shared.ledger.lock();
-            ledger.note_failure(error.clone(), hopeless, now, shared.settings.retry_delay);
+            ledger.note_failure(error.clone(), now, shared.settings.retry_delay);
+            let hopeless = ledger.hopeless;
             drop(ledger);
             drop(place);
-            if hopeless {
+            shared.rules.hopeless.store(hopeless, Ordering::SeqCst);
+            // With connections left, callers may be served by those.
+            if hopeless && shared.survey(now).open == 0 {
                 shared.exchange.refuse_all(|| error.clone());
             }
         }
