@@ -11,6 +11,7 @@ use super::care::Captured;
 use super::counters::CloseReason;
 use super::desk::Status;
 use super::entry::{Entry, Place};
+use super::exchange::Gate;
 use super::lease::PooledConnection;
 use super::ledger::Care;
 use super::settings::Hook;
@@ -32,6 +33,14 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>) {
     let attempt = Attempt(&shared);
     let started = shared.clock.now();
     let generation = shared.rules.generation.load(Ordering::SeqCst);
+    // After reading the generation: a drain pauses first, so either this is seen here
+    // or the connection is of an older generation and closed.
+    if shared.exchange.gate() != Gate::Open {
+        drop(place);
+        drop(attempt);
+        shared.stir(started);
+        return;
+    }
     let result = catch_unwind(AssertUnwindSafe(|| establish(&shared)));
     let now = shared.clock.now();
     let result = match result {
