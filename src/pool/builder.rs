@@ -300,6 +300,20 @@ impl<M: ManageConnection> Builder<M> {
 
     /// The most callers that may wait at once; the next is refused with
     /// [`Overloaded`](crate::ErrorKind::Overloaded). No limit by default.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use std::time::Duration;
+    /// use millpond::ErrorKind;
+    ///
+    /// let pool = millpond::Pool::builder().max_size(1).max_waiters(Some(0)).build(manager)?;
+    /// let held = pool.get()?;
+    /// let error = pool.get_timeout(Duration::from_secs(5)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Overloaded);
+    /// # drop(held);
+    /// # Ok(()) }
+    /// ```
     pub fn max_waiters(mut self, most: Option<u32>) -> Self {
         self.settings.max_waiters = most;
         self
@@ -331,6 +345,19 @@ impl<M: ManageConnection> Builder<M> {
 
     /// Is run in the background on each new connection, after the customizer's
     /// `on_acquire`; an error closes the connection and counts as a failed connect.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// let pool = millpond::Pool::builder()
+    ///     .after_connect(|connection: &mut r2d2_sqlite::rusqlite::Connection| {
+    ///         connection.execute_batch("PRAGMA foreign_keys = ON")
+    ///     })
+    ///     .build(manager)?;
+    /// let on: bool = pool.get()?.query_row("PRAGMA foreign_keys", [], |row| row.get(0))?;
+    /// assert!(on);
+    /// # Ok(()) }
+    /// ```
     pub fn after_connect(
         mut self,
         hook: impl Fn(&mut M::Connection) -> Result<(), M::Error> + Send + Sync + 'static,

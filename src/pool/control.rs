@@ -15,6 +15,19 @@ use crate::error::Error;
 impl<M: ManageConnection> Pool<M> {
     /// Leases nothing until [`resume`](Self::resume): who comes waits, up to the
     /// usual timeout. Has no effect on a closed pool.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use std::time::Duration;
+    ///
+    /// let pool = millpond::Pool::new(manager)?;
+    /// pool.pause();
+    /// assert!(pool.get_timeout(Duration::from_millis(10)).is_err());
+    /// pool.resume();
+    /// assert!(pool.get().is_ok());
+    /// # Ok(()) }
+    /// ```
     pub fn pause(&self) {
         if !self.is_closed() {
             self.0.shared.exchange.set_gate(Gate::Paused);
@@ -33,6 +46,18 @@ impl<M: ManageConnection> Pool<M> {
     /// Closes every connection that exists now: the idle ones at once, the others as
     /// they come back. New ones take their place, without regard to earlier failures to
     /// connect: this is the thing to call after a password was mended.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use millpond::PooledConnection;
+    ///
+    /// let pool = millpond::Pool::builder().max_size(1).build(manager)?;
+    /// let before = PooledConnection::info(&pool.get()?).id;
+    /// pool.clear();
+    /// assert_ne!(PooledConnection::info(&pool.get()?).id, before);
+    /// # Ok(()) }
+    /// ```
     pub fn clear(&self) {
         self.0.shared.clear();
     }
@@ -42,6 +67,16 @@ impl<M: ManageConnection> Pool<M> {
     ///
     /// # Panics
     /// If it is 0.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// let pool = millpond::Pool::builder().max_size(2).build(manager)?;
+    /// pool.set_max_size(5);
+    /// let leases: Result<Vec<_>, _> = (0..5).map(|_| pool.get()).collect();
+    /// assert_eq!(leases?.len(), 5);
+    /// # Ok(()) }
+    /// ```
     pub fn set_max_size(&self, max_size: u32) {
         assert!(max_size > 0, "max_size must be positive");
         self.0.shared.resize(max_size);
@@ -54,6 +89,22 @@ impl<M: ManageConnection> Pool<M> {
     /// # Errors
     /// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), naming who still
     /// holds a connection. They are closed all the same when they come back.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use std::time::Duration;
+    ///
+    /// let pool = millpond::Pool::new(manager)?;
+    /// let lease = pool.get()?;
+    /// let error = pool.drain(Duration::from_millis(10)).unwrap_err();
+    /// assert!(error.to_string().contains(file!()), "who holds one: {error}");
+    /// drop(lease);
+    /// pool.drain(Duration::from_secs(5))?;
+    /// pool.resume();
+    /// assert!(pool.get().is_ok());
+    /// # Ok(()) }
+    /// ```
     pub fn drain(&self, timeout: Duration) -> Result<(), Error> {
         self.pause();
         self.clear();
@@ -67,6 +118,17 @@ impl<M: ManageConnection> Pool<M> {
     /// # Errors
     /// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), naming who still
     /// holds a connection. They are closed all the same when they come back.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use std::time::Duration;
+    ///
+    /// let pool = millpond::Pool::new(manager)?;
+    /// pool.close(Duration::from_secs(5))?;
+    /// assert_eq!(pool.get().unwrap_err().kind(), millpond::ErrorKind::Closed);
+    /// # Ok(()) }
+    /// ```
     pub fn close(&self, timeout: Duration) -> Result<(), Error> {
         self.0.shared.shut();
         self.0.shared.wait_until_empty("close", timeout)

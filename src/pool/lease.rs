@@ -68,11 +68,40 @@ impl<M: ManageConnection> PooledConnection<M> {
     }
 
     /// The values that were attached to this connection, to change them.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use millpond::PooledConnection;
+    ///
+    /// struct Prepared(u32);
+    ///
+    /// let pool = millpond::Pool::builder().max_size(1).build(manager)?;
+    /// let mut lease = pool.get()?;
+    /// PooledConnection::extensions_mut(&mut lease).insert(Prepared(7));
+    /// drop(lease);
+    /// let lease = pool.get()?;
+    /// let kept = PooledConnection::extensions(&lease).get::<Prepared>();
+    /// assert_eq!(kept.map(|prepared| prepared.0), Some(7));
+    /// # Ok(()) }
+    /// ```
     pub fn extensions_mut(this: &mut Self) -> &mut Extensions {
         &mut this.entry_mut().extensions
     }
 
     /// What the pool knows of this connection.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use millpond::PooledConnection;
+    ///
+    /// let pool = millpond::Pool::builder().max_size(1).build(manager)?;
+    /// drop(pool.get()?);
+    /// let lease = pool.get()?;
+    /// assert_eq!(PooledConnection::info(&lease).uses, 2);
+    /// # Ok(()) }
+    /// ```
     pub fn info(this: &Self) -> ConnectionInfo {
         let entry = this.entry();
         let shared = entry.place.shared();
@@ -89,6 +118,19 @@ impl<M: ManageConnection> PooledConnection<M> {
 
     /// Closes the connection instead of giving it back; the pool opens another one
     /// when it needs one.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use millpond::PooledConnection;
+    ///
+    /// let pool = millpond::Pool::builder().max_size(1).build(manager)?;
+    /// let lease = pool.get()?;
+    /// let id = PooledConnection::info(&lease).id;
+    /// PooledConnection::discard(lease);
+    /// assert_ne!(PooledConnection::info(&pool.get()?).id, id);
+    /// # Ok(()) }
+    /// ```
     pub fn discard(mut self) {
         self.entry_mut().discard = Some(CloseReason::Discarded);
     }

@@ -201,6 +201,17 @@ impl<M: ManageConnection> Pool<M> {
     ///
     /// # Errors
     /// Those of [`get`](Self::get).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use std::time::Duration;
+    ///
+    /// let pool = millpond::Pool::new(manager)?;
+    /// let connection = pool.get_timeout(Duration::from_millis(50))?;
+    /// connection.execute_batch("CREATE TABLE visits (at TEXT)")?;
+    /// # Ok(()) }
+    /// ```
     #[track_caller]
     #[inline]
     pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConnection<M>, Error> {
@@ -214,6 +225,16 @@ impl<M: ManageConnection> Pool<M> {
     }
 
     /// Takes an idle connection, if there is one that needs no check. Never waits.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// let pool = millpond::Pool::builder().max_size(1).build(manager)?;
+    /// let first = pool.try_get().expect("one is idle");
+    /// assert!(pool.try_get().is_none());
+    /// # drop(first);
+    /// # Ok(()) }
+    /// ```
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConnection<M>> {
         let shared = &self.0.shared;
@@ -224,17 +245,49 @@ impl<M: ManageConnection> Pool<M> {
     }
 
     /// The pool's numbers now. Takes no lock.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// let pool = millpond::Pool::builder().max_size(3).build(manager)?;
+    /// let lease = pool.get()?;
+    /// let state = pool.state();
+    /// assert_eq!((state.connections, state.leased), (3, 1));
+    /// assert_eq!(state.to_string(), "3 of 3 connections open: 2 idle, 1 leased");
+    /// # drop(lease);
+    /// # Ok(()) }
+    /// ```
     pub fn state(&self) -> State {
         self.0.shared.state()
     }
 
     /// Who holds connections now, the longest first.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// let pool = millpond::Pool::new(manager)?;
+    /// let lease = pool.get()?;
+    /// let holder = &pool.holders()[0];
+    /// assert_eq!(holder.location.file(), file!());
+    /// # drop(lease);
+    /// # Ok(()) }
+    /// ```
     pub fn holders(&self) -> Vec<Holder> {
         let shared = &self.0.shared;
         shared.holders(shared.clock.now())
     }
 
     /// What happened in this pool so far. Takes no lock.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// let pool = millpond::Pool::new(manager)?;
+    /// drop(pool.get()?);
+    /// assert_eq!(pool.metrics().leases, 1);
+    /// # Ok(()) }
+    /// ```
     pub fn metrics(&self) -> PoolMetrics {
         let shared = &self.0.shared;
         let totals = shared.exchange.desks().map(desk::Desk::totals);
