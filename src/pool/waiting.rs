@@ -249,11 +249,12 @@ impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
         if !desks.any(|desk| desk.status() == Status::Leased && desk.thread() == self.me) {
             return Ok(NEVER);
         }
-        let Some(held) = self.held_by_waiters() else {
+        let Some((held, newest)) = self.held_by_waiters() else {
             self.suspected.clear();
             return Ok(after(now, LOOK_EVERY));
         };
-        if held != self.suspected {
+        // The older ones may look at the same moment; one has to give way, not all.
+        if held != self.suspected || newest != self.me {
             self.suspected = held;
             return Ok(after(now, grace));
         }
@@ -274,8 +275,9 @@ impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
             .error(ErrorKind::Exhausted, Phase::Queue, message))
     }
 
-    /// Every lease, if all slots are leased to threads that wait.
-    fn held_by_waiters(&self) -> Option<Vec<(u64, Ticks, u64)>> {
+    /// Every lease, if all slots are leased to threads that wait, and which of these
+    /// threads came last.
+    fn held_by_waiters(&self) -> Option<(Vec<(u64, Ticks, u64)>, u64)> {
         let waiting = self.shared.exchange.waiting_threads();
         let mut held = Vec::new();
         for desk in self.shared.exchange.desks() {
@@ -288,6 +290,8 @@ impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
             }
         }
         let full = held.len() >= self.shared.rules.max_size.load(Ordering::Relaxed) as usize;
-        full.then_some(held)
+        let mut from_newest = waiting.into_iter().rev();
+        let newest = from_newest.find(|thread| held.iter().any(|(.., holder)| holder == thread))?;
+        full.then_some((held, newest))
     }
 }
