@@ -189,7 +189,8 @@ impl<M: ManageConnection> Pool<M> {
     /// * The kind of the last failed connect, if connecting is what fails: at once if
     ///   it cannot heal (a wrong password), else at the deadline.
     /// * [`Overloaded`](crate::ErrorKind::Overloaded): `max_waiters` wait already.
-    /// * [`Closed`](crate::ErrorKind::Closed): the pool was closed.
+    /// * [`Closed`](crate::ErrorKind::Closed): the pool was closed, or was still paused
+    ///   at the deadline.
     /// * Phase [`Hook`](crate::Phase::Hook): the `before_lease` hook failed.
     #[track_caller]
     #[inline]

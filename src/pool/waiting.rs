@@ -10,6 +10,7 @@ use r2d2::ManageConnection;
 
 use super::desk::Status;
 use super::entry::Entry;
+use super::exchange::Gate;
 use super::shared::Shared;
 use super::state::{Holder, State};
 use super::threads;
@@ -127,6 +128,10 @@ impl<M: ManageConnection> Shared<M> {
             "timed out waiting for connection after {:.3} s",
             timeout.as_secs_f64()
         );
+        if self.exchange.gate() == Gate::Paused {
+            message.push_str("; the pool is paused, by `pause` or `drain`, until `resume`");
+            return self.error(ErrorKind::Closed, Phase::Queue, message);
+        }
         let Some(cause) = last_error else {
             let state = self.state();
             let _ = write!(message, "; {state}");

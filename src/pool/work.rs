@@ -26,12 +26,12 @@ const LANES: u32 = 8;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
-/// Establishes a connection in a reserved place.
-pub(super) fn connect<M: ManageConnection>(place: Place<M>) {
+/// Establishes a connection in a reserved place, for the pool as it was in this
+/// generation.
+pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
     let shared = Arc::clone(place.shared());
     let attempt = Attempt(&shared);
     let started = shared.clock.now();
-    let generation = shared.rules.generation.load(Ordering::SeqCst);
     let result = catch_unwind(AssertUnwindSafe(|| establish(&shared)));
     let now = shared.clock.now();
     let result = match result {
