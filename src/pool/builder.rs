@@ -74,8 +74,8 @@ impl<M: ManageConnection> Builder<M> {
 
     /// How many idle connections are kept ready; `None`, the default, means as many
     /// as `max_size`. They are opened when the pool is built; later, too few open
-    /// connections are replaced at once, and too few idle ones after half a second, so
-    /// that a burst does not open more than it needs.
+    /// connections are replaced at once, and too few idle ones after a second at most,
+    /// so that a burst does not open more than it needs.
     pub fn min_idle(mut self, min_idle: Option<u32>) -> Self {
         self.settings.min_idle = min_idle;
         self

@@ -14,7 +14,8 @@ use crate::error::Error;
 
 impl<M: ManageConnection> Pool<M> {
     /// Leases nothing until [`resume`](Self::resume): who comes waits, up to the
-    /// usual timeout. Has no effect on a closed pool.
+    /// usual timeout. Opens no connections meanwhile either, not even up to `min_idle`.
+    /// Has no effect on a closed pool.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -163,17 +164,14 @@ impl<M: ManageConnection> Shared<M> {
         ledger.max_size = max_size;
         ledger.min_idle = self.settings.min_idle.unwrap_or(max_size).min(max_size);
         self.rules.max_size.store(max_size, Ordering::SeqCst);
-        let mut surplus = ledger.reserved.saturating_sub(max_size);
+        let too_many = ledger.reserved > max_size;
         drop(ledger);
         self.next_epoch();
-        if surplus > 0 {
-            self.close_idle(|_| {
-                let close = surplus > 0;
-                surplus = surplus.saturating_sub(1);
-                close.then_some(CloseReason::Surplus)
-            });
+        let now = self.clock.now();
+        if too_many {
+            self.close_idle(|entry| self.is_surplus(entry, now).then_some(CloseReason::Surplus));
         }
-        self.stir(self.clock.now());
+        self.stir(now);
     }
 
     fn wait_until_empty(self: &Arc<Self>, what: &str, timeout: Duration) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use r2d2::{Extensions, ManageConnection};
 
 use super::counters::CloseReason;
-use super::desk::{Desk, Status};
+use super::desk::Desk;
 use super::exchange::Slotted;
 use super::shared::Shared;
 use crate::clock::Ticks;
@@ -49,9 +49,7 @@ impl<M: ManageConnection> Place<M> {
 
 impl<M: ManageConnection> Drop for Place<M> {
     fn drop(&mut self) {
-        let shared = self.shared();
-        self.desk().set(Status::Vacant, shared.clock.now());
-        shared.vacate(self.slot);
+        self.shared().vacate(self.slot);
     }
 }
 

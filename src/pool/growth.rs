@@ -21,11 +21,12 @@ use super::entry::Place;
 use super::exchange::Gate;
 use super::ledger::Ledger;
 use super::shared::Shared;
-use crate::clock::{NEVER, Ticks, after, between};
+use crate::clock::{NEVER, Ticks, after, between, ticks};
 use crate::keeper::crew;
 
 /// How long the idle connections may be fewer than `min_idle` before the pool
-/// opens more, as long as `min_idle` connections exist at all.
+/// opens more, as long as `min_idle` connections exist at all; and how often the
+/// keeper looks whether they are.
 const REFILL_DELAY: Duration = Duration::from_millis(500);
 
 /// How long after a look at the demand the next caller that joins the line does
@@ -115,9 +116,11 @@ impl<M: ManageConnection> Shared<M> {
         }
     }
 
-    /// Opens what is worth opening; says when to look again.
+    /// Opens what is worth opening, unless the gate is shut; says when to look again.
     pub(super) fn meet_demand(self: &Arc<Self>, now: Ticks) -> Ticks {
-        // A pool that is paused may be draining.
+        // Read before the gate: whoever still sees the gate open that `drain` shuts opens
+        // what the `clear` that follows has closed again.
+        let generation = self.rules.generation.load(Ordering::SeqCst);
         if self.exchange.gate() != Gate::Open {
             return NEVER;
         }
@@ -175,7 +178,7 @@ impl<M: ManageConnection> Shared<M> {
         drop(ledger);
         for place in places {
             place.desk().set(Status::Connecting, now);
-            crew::submit(Box::new(move || super::work::connect(place)));
+            crew::submit(Box::new(move || super::work::connect(place, generation)));
         }
         next
     }
@@ -202,6 +205,12 @@ impl<M: ManageConnection> Shared<M> {
         if ledger.failures > 0 {
             at(ledger.retry_at);
             at(ledger.background_retry_at);
+        }
+        // A lease of an idle connection tells nobody that there is one less. The same moment
+        // for all pools, so that many idle ones wake the keeper once.
+        if ledger.min_idle > 0 {
+            let period = ticks(REFILL_DELAY);
+            at((now / period + 1).saturating_mul(period));
         }
         next
     }

@@ -6,7 +6,8 @@
 //! connections. [`entry`] is what is in the boxes. [`shared`] is the pool itself:
 //! the ways of a lease out and back. [`ledger`] and [`growth`] decide what to open,
 //! [`work`] does what may block on the keeper's crew, [`upkeep`] is the keeper's
-//! visit, [`waiting`] explains to waiters why they wait. [`desk`] is what each slot
+//! visit, [`waiting`] explains to waiters why they wait, [`deadlock`] finds those that
+//! would wait for ever. [`desk`] is what each slot
 //! tells the world.
 //!
 //! # Invariants
@@ -28,6 +29,7 @@ mod builder;
 pub(crate) mod care;
 mod control;
 mod counters;
+mod deadlock;
 mod desk;
 mod entry;
 mod exchange;
@@ -189,7 +191,8 @@ impl<M: ManageConnection> Pool<M> {
     /// * The kind of the last failed connect, if connecting is what fails: at once if
     ///   it cannot heal (a wrong password), else at the deadline.
     /// * [`Overloaded`](crate::ErrorKind::Overloaded): `max_waiters` wait already.
-    /// * [`Closed`](crate::ErrorKind::Closed): the pool was closed.
+    /// * [`Closed`](crate::ErrorKind::Closed): the pool was closed, or was still paused
+    ///   at the deadline.
     /// * Phase [`Hook`](crate::Phase::Hook): the `before_lease` hook failed.
     #[track_caller]
     #[inline]

@@ -12,13 +12,14 @@ use r2d2::ManageConnection;
 
 use super::care::Care as Knowledge;
 use super::counters::{CloseReason, Counters};
+use super::deadlock::DeadlockWatch;
 use super::desk::{Desk, Status};
 use super::entry::Entry;
 use super::exchange::{Exchange, Gate, Waited};
 use super::lease::PooledConnection;
 use super::ledger::{Care, Ledger};
 use super::settings::Settings;
-use super::{threads, waiting};
+use super::threads;
 use crate::clock::{Clock, Ticks, after, between, ticks};
 use crate::error::Error;
 use crate::event::{CheckinEvent, CheckoutEvent, TimeoutEvent};
@@ -152,7 +153,7 @@ impl<M: ManageConnection> Shared<M> {
         if entry.generation != self.rules.generation.load(Ordering::SeqCst) {
             return Some(CloseReason::Cleared);
         }
-        if self.is_oversized() {
+        if self.is_surplus(entry, now) {
             return Some(CloseReason::Surplus);
         }
         // A suspect stays one until it has been checked.
@@ -162,8 +163,22 @@ impl<M: ManageConnection> Shared<M> {
         None
     }
 
-    fn is_oversized(&self) -> bool {
-        self.rules.reserved.load(Ordering::SeqCst) > self.rules.max_size.load(Ordering::SeqCst)
+    /// Whether there are more connections than there may be, apart from those that are
+    /// being closed; then this one counts as such from here on. One at a time, so that
+    /// of many that come back together only the surplus is closed.
+    pub(super) fn is_surplus(&self, entry: &Entry<M>, now: Ticks) -> bool {
+        let rules = &self.rules;
+        if rules.reserved.load(Ordering::SeqCst) <= rules.max_size.load(Ordering::SeqCst) {
+            return false;
+        }
+        let ledger = self.ledger.lock();
+        let desks = self.exchange.desks();
+        let closing = desks.filter(|desk| desk.status() == Status::Closing);
+        let surplus = ledger.reserved > ledger.max_size + closing.count() as u32;
+        if surplus {
+            entry.place.desk().set(Status::Closing, now);
+        }
+        surplus
     }
 
     /// From now on every connection is looked at closely once.
@@ -216,7 +231,7 @@ impl<M: ManageConnection> Shared<M> {
         let started = self.clock.now();
         let deadline = after(started, timeout);
         let me = threads::current();
-        let mut watch = waiting::DeadlockWatch::new(self, me);
+        let mut watch = DeadlockWatch::new(self, me);
         let waited = self.exchange.wait(
             &self.clock,
             (me, started, deadline),
@@ -296,7 +311,8 @@ impl<M: ManageConnection> Shared<M> {
         }
         if let Some(reason) = shared.unfit(&mut entry, now) {
             if reason == CloseReason::Broken {
-                shared.suspect_all(now);
+                // Not `now`, which may be coarse and so earlier than what it is about.
+                shared.suspect_all(shared.clock.now());
             }
             shared.care_for(Care::Close(entry, reason));
             return;
@@ -388,7 +404,10 @@ impl<M: ManageConnection> Shared<M> {
 
     /// Gives a slot back. Called by the place's guard.
     pub(super) fn vacate(self: &Arc<Self>, slot: u32) {
+        let now = self.clock.now();
         let mut ledger = self.ledger.lock();
+        // Together: `is_surplus` compares what is reserved with what is closing.
+        self.exchange.slot(slot).desk.set(Status::Vacant, now);
         ledger.vacant.push(slot);
         ledger.reserved -= 1;
         self.rules.reserved.store(ledger.reserved, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-//! What a pool says to those who wait in vain, and who holds what: holders, leaks,
-//! deadlocks, and the errors that name them.
+//! What a pool says to those who wait in vain, and who holds what: holders, leaks, and
+//! the errors that name them.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use r2d2::ManageConnection;
 
 use super::desk::Status;
 use super::entry::Entry;
+use super::exchange::Gate;
 use super::shared::Shared;
 use super::state::{Holder, State};
 use super::threads;
@@ -18,8 +19,6 @@ use crate::error::{Error, ErrorKind, Phase};
 
 /// How many holders a message names.
 const NAMED_HOLDERS: usize = 5;
-/// How often a waiter that holds a connection itself looks for a deadlock.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The slots at one moment.
 pub(super) struct Survey {
@@ -103,7 +102,7 @@ impl<M: ManageConnection> Shared<M> {
         holders
     }
 
-    fn error(&self, kind: ErrorKind, phase: Phase, message: String) -> Error {
+    pub(super) fn error(&self, kind: ErrorKind, phase: Phase, message: String) -> Error {
         let state = self.state();
         let holders: Arc<[Holder]> = self.holders(self.clock.now()).into();
         self.at_home(Error::new(kind, phase, message))
@@ -128,6 +127,10 @@ impl<M: ManageConnection> Shared<M> {
             "timed out waiting for connection after {:.3} s",
             timeout.as_secs_f64()
         );
+        if self.exchange.gate() == Gate::Paused {
+            message.push_str("; the pool is paused, by `pause` or `drain`, until `resume`");
+            return self.error(ErrorKind::Closed, Phase::Queue, message);
+        }
         let (kind, phase) = match &last_error {
             Some(cause) if state.connections == 0 => {
                 let _ = write!(message, ", because connecting fails: {}", cause.message());
@@ -159,7 +162,7 @@ impl<M: ManageConnection> Shared<M> {
         }
     }
 
-    fn name_holders(&self, message: &mut String) {
+    pub(super) fn name_holders(&self, message: &mut String) {
         let holders = self.holders(self.clock.now());
         for holder in holders.iter().take(NAMED_HOLDERS) {
             let _ = write!(message, "; {holder}");
@@ -231,77 +234,5 @@ impl<M: ManageConnection> Shared<M> {
             Duration::from_nanos(held).as_secs_f64(),
             entry.place.desk().location(),
         );
-    }
-}
-
-/// Looks whether every connection is held by threads that wait here themselves.
-///
-/// A lease can be sent to another thread, which no pool can see until that thread
-/// uses it. So what looks like a deadlock must stay just the same for the grace of
-/// `deadlock_detection` before the newest waiter is told.
-pub(super) struct DeadlockWatch<'a, M: ManageConnection> {
-    shared: &'a Arc<Shared<M>>,
-    me: u64,
-    /// The leases that looked deadlocked at the last look.
-    suspected: Vec<(u64, Ticks, u64)>,
-}
-
-impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
-    pub(super) fn new(shared: &'a Arc<Shared<M>>, me: u64) -> Self {
-        Self {
-            shared,
-            me,
-            suspected: Vec::new(),
-        }
-    }
-
-    pub(super) fn look(&mut self, now: Ticks) -> Result<Ticks, Error> {
-        let Some(grace) = self.shared.settings.deadlock_detection else {
-            return Ok(NEVER);
-        };
-        let mut desks = self.shared.exchange.desks();
-        if !desks.any(|desk| desk.status() == Status::Leased && desk.thread() == self.me) {
-            return Ok(NEVER);
-        }
-        let Some(held) = self.held_by_waiters() else {
-            self.suspected.clear();
-            return Ok(after(now, LOOK_EVERY));
-        };
-        if held != self.suspected {
-            self.suspected = held;
-            return Ok(after(now, grace));
-        }
-        self.shared
-            .counters
-            .deadlocks
-            .fetch_add(1, Ordering::Relaxed);
-        let mut message = "deadlock: every connection is held by a thread that waits here for \
-                           another one"
-            .to_owned();
-        self.shared.name_holders(&mut message);
-        message.push_str(
-            "; take one connection per thread at a time, or raise max_size \
-             (POOL_MAX_CONNECTIONS) above the number of threads that take two",
-        );
-        Err(self
-            .shared
-            .error(ErrorKind::Exhausted, Phase::Queue, message))
-    }
-
-    /// Every lease, if all slots are leased to threads that wait.
-    fn held_by_waiters(&self) -> Option<Vec<(u64, Ticks, u64)>> {
-        let waiting = self.shared.exchange.waiting_threads();
-        let mut held = Vec::new();
-        for desk in self.shared.exchange.desks() {
-            match desk.status() {
-                Status::Vacant => {}
-                Status::Leased if waiting.contains(&desk.thread()) => {
-                    held.push((desk.connection(), desk.since(), desk.thread()));
-                }
-                _ => return None,
-            }
-        }
-        let full = held.len() >= self.shared.rules.max_size.load(Ordering::Relaxed) as usize;
-        full.then_some(held)
     }
 }

@@ -11,7 +11,6 @@ use super::care::Captured;
 use super::counters::CloseReason;
 use super::desk::Status;
 use super::entry::{Entry, Place};
-use super::exchange::Gate;
 use super::lease::PooledConnection;
 use super::ledger::Care;
 use super::settings::Hook;
@@ -27,20 +26,12 @@ const LANES: u32 = 8;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
-/// Establishes a connection in a reserved place.
-pub(super) fn connect<M: ManageConnection>(place: Place<M>) {
+/// Establishes a connection in a reserved place, for the pool as it was in this
+/// generation.
+pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
     let shared = Arc::clone(place.shared());
     let attempt = Attempt(&shared);
     let started = shared.clock.now();
-    let generation = shared.rules.generation.load(Ordering::SeqCst);
-    // After reading the generation: a drain pauses first, so either this is seen here
-    // or the connection is of an older generation and closed.
-    if shared.exchange.gate() != Gate::Open {
-        drop(place);
-        drop(attempt);
-        shared.stir(started);
-        return;
-    }
     let result = catch_unwind(AssertUnwindSafe(|| establish(&shared)));
     let now = shared.clock.now();
     let result = match result {

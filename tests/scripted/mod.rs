@@ -22,6 +22,8 @@ pub struct Script {
     pub at_check: Mutex<Option<Act>>,
     pub at_has_broken: Mutex<Option<Act>>,
     pub at_drop: Mutex<Option<Act>>,
+    /// How long closing a connection takes.
+    pub drop_takes: Mutex<Duration>,
     /// Connections made before this number are dead.
     pub dead_below: AtomicU64,
     /// Connects and checks hang while this is set.
@@ -30,7 +32,11 @@ pub struct Script {
     pub attempts: AtomicU64,
     pub checks: AtomicU64,
     pub live: AtomicU64,
+    /// The most connections that were open at once.
     pub peak: AtomicU64,
+    pub connecting: AtomicU64,
+    /// The most connects that were under way at once.
+    pub peak_connecting: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +82,10 @@ impl fmt::Debug for Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
+        std::thread::sleep(*self.script.drop_takes.lock().expect("no poison"));
         self.script.live.fetch_sub(1, SeqCst);
-        if let Some(Act::Panic) = self.script.at_drop.lock().expect("no poison").take() {
+        let once = self.script.at_drop.lock().expect("no poison").take();
+        if let Some(Act::Panic) = once {
             panic!("scripted: in drop");
         }
     }
@@ -101,6 +109,22 @@ impl Script {
 
     pub fn connect_takes(&self, time: Duration) {
         *self.connect_takes.lock().expect("no poison") = time;
+    }
+
+    pub fn drop_takes(&self, time: Duration) {
+        *self.drop_takes.lock().expect("no poison") = time;
+    }
+
+    pub fn connects(&self) -> u64 {
+        self.connects.load(SeqCst)
+    }
+
+    pub fn attempts(&self) -> u64 {
+        self.attempts.load(SeqCst)
+    }
+
+    pub fn checks(&self) -> u64 {
+        self.checks.load(SeqCst)
     }
 
     pub fn kill_all(&self) {
@@ -133,8 +157,12 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Conn, Failure> {
         let script = &self.0;
         script.attempts.fetch_add(1, SeqCst);
+        let connecting = script.connecting.fetch_add(1, SeqCst) + 1;
+        script.peak_connecting.fetch_max(connecting, SeqCst);
         script.thaw();
-        std::thread::sleep(*script.connect_takes.lock().expect("no poison"));
+        let takes = *script.connect_takes.lock().expect("no poison");
+        std::thread::sleep(takes);
+        script.connecting.fetch_sub(1, SeqCst);
         let once = script.at_connect.lock().expect("no poison").take();
         Script::perform(once)?;
         let always = *script.always_at_connect.lock().expect("no poison");
@@ -190,4 +218,27 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(10), "in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The process's threads whose names begin like this.
+#[cfg(target_os = "linux")]
+pub fn threads_named(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(prefix)).count()
+}
+
+/// Keeps the panics that a script asked for out of the tests' output.
+pub fn quiet_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let text = panic.payload().downcast_ref::<&str>();
+            if !text.is_some_and(|text| text.starts_with("scripted")) {
+                usual(panic);
+            }
+        }));
+    });
 }

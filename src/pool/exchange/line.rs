@@ -314,7 +314,7 @@ impl<T, E> Line<T, E> {
         self.clear_dead(&mut self.queue.lock());
     }
 
-    /// The numbers of the threads that wait.
+    /// The numbers of the threads that wait, the first in line first.
     pub(crate) fn thread_numbers(&self) -> Vec<u64> {
         let queue = self.queue.lock();
         queue
