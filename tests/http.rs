@@ -1,5 +1,4 @@
 //! HTTP services, on a real nginx.
-#![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::error::Error as _;

@@ -1,5 +1,4 @@
 //! HTTPS, on a real nginx.
-#![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::Duration;

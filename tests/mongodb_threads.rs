@@ -1,8 +1,6 @@
 //! The backend's threads do not grow with managers. In a process of its own, so that
 //! no other test's threads are counted.
 
-#![cfg(feature = "mongodb")]
-
 use millpond::{ManageConnection, MongoDb, MongoDbConfig};
 use mongodb::bson::doc;
 use testbed::Mongo;

@@ -1,5 +1,4 @@
 //! Redis, one server: connecting, failing, checking, on real servers.
-#![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::{Duration, Instant};

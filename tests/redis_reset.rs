@@ -1,5 +1,4 @@
 //! What a lease leaves behind does not reach the next one.
-#![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::Duration;

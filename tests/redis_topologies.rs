@@ -1,5 +1,4 @@
 //! Redis behind Sentinel, and Redis Cluster, on real ones.
-#![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! The MongoDB backend on real servers.
 
-#![cfg(feature = "mongodb")]
-
 mod connect;
 mod faults;
 mod operations;
