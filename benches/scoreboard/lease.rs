@@ -31,7 +31,7 @@ pub(crate) fn measure(options: &Options, table: &mut Table) -> Result<(), Box<dy
             continue;
         }
         let lenders = Lenders::build(CONNECTIONS)?;
-        let (rounds, span) = options.rounds(15, 60);
+        let (rounds, span) = options.rounds(41, 40);
         let mut sides: [Turn<'_, f64>; 4] = [
             Box::new(|| nanos_per_lease(&lenders.millpond, threads, span)),
             Box::new(|| nanos_per_lease(&lenders.r2d2, threads, span)),

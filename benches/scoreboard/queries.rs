@@ -49,7 +49,7 @@ pub(crate) fn measure(options: &Options, table: &mut Table) -> Outcome {
                 Some(servers) => servers,
                 None => servers.insert(Servers::start()?),
             };
-            let (rounds, span) = options.rounds(11, 300);
+            let (rounds, span) = options.rounds(61, 50);
             measure(&mut Scene {
                 servers,
                 table,
