@@ -65,8 +65,10 @@ fn melt(pool: &Pool<Manager>, lead: Duration) -> Option<Duration> {
         });
         // They come back one after the other, around the deadline, and once more after
         // having been leased again amid those who leave.
+        let early = common.checked_sub(Duration::from_millis(3));
+        let early = early.expect("the clock began long ago");
         for (number, lease) in (0..).zip(held) {
-            let back = common - Duration::from_millis(3) + Duration::from_millis(number);
+            let back = early + Duration::from_millis(number);
             let (slowest, returns) = (&slowest, &returns);
             scope.spawn(move || {
                 let give_back = |lease| {

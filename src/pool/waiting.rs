@@ -225,6 +225,9 @@ impl<M: ManageConnection> Shared<M> {
     }
 }
 
+/// A lease: the connection, since when, and the thread.
+type Held = (u64, Ticks, u64);
+
 /// Looks whether every connection is held by threads that wait here themselves.
 ///
 /// A lease can be sent to another thread, which no pool can see until that thread
@@ -234,7 +237,7 @@ pub(super) struct DeadlockWatch<'a, M: ManageConnection> {
     shared: &'a Arc<Shared<M>>,
     me: u64,
     /// The leases that looked deadlocked at the last look.
-    suspected: Vec<(u64, Ticks, u64)>,
+    suspected: Vec<Held>,
 }
 
 impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
@@ -282,7 +285,7 @@ impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
 
     /// Every lease, if all slots are leased to threads that wait, and which of these
     /// threads came last.
-    fn held_by_waiters(&self) -> Option<(Vec<(u64, Ticks, u64)>, u64)> {
+    fn held_by_waiters(&self) -> Option<(Vec<Held>, u64)> {
         let waiting = self.shared.exchange.waiting_threads();
         let mut held = Vec::new();
         for desk in self.shared.exchange.desks() {
