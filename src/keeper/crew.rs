@@ -1,8 +1,10 @@
 //! Threads for what may block: connecting, pinging, resetting, closing.
 //!
 //! A few threads serve all pools. While they keep up, no more are started; when the
-//! first job in the queue has waited [`PATIENCE`], the others must be stuck, and the
-//! keeper starts as many as there are jobs. A thread without work ends after
+//! first job in the queue has waited [`PATIENCE`] and none was begun meanwhile, the
+//! others must be stuck, and the keeper starts as many as there are jobs. While jobs
+//! are begun, as when a thousand pools ping at once, the crew is only busy, and the
+//! patience is that of [`PATIENCE_WHEN_BUSY`]. A thread without work ends after
 //! [`LINGER`], or at once when the last pool is gone. How many of these threads one
 //! frozen server can hold is bounded by its pool, not here.
 
@@ -24,11 +26,16 @@ const USUAL: usize = 4;
 const MOST: usize = 512;
 /// How long a job waits before the crew counts as stuck.
 const PATIENCE: Duration = Duration::from_millis(5);
+/// How long it may wait while others are begun.
+const PATIENCE_WHEN_BUSY: Duration = Duration::from_millis(50);
 /// How long a thread without work stays.
 const LINGER: Duration = Duration::from_secs(2);
 
 struct Crew {
     queue: VecDeque<(Ticks, Job)>,
+    /// Jobs begun so far, and how many the keeper saw at its last look.
+    begun: u64,
+    begun_before: u64,
     threads: usize,
     idle: usize,
     open: bool,
@@ -36,6 +43,8 @@ struct Crew {
 
 static CREW: Mutex<Crew> = Mutex::new(Crew {
     queue: VecDeque::new(),
+    begun: 0,
+    begun_before: 0,
     threads: 0,
     idle: 0,
     open: false,
@@ -79,6 +88,11 @@ pub(super) fn relieve(now: Ticks) -> Ticks {
     if now < stuck_at {
         return stuck_at;
     }
+    let begun = crew.begun;
+    let busy = std::mem::replace(&mut crew.begun_before, begun) != begun;
+    if busy && now < after(since, PATIENCE_WHEN_BUSY) {
+        return after(now, PATIENCE);
+    }
     for _ in 0..crew.queue.len().saturating_sub(crew.idle) {
         crew.hire();
     }
@@ -104,6 +118,7 @@ fn work() {
     let mut crew = CREW.lock();
     loop {
         if let Some((_, job)) = crew.queue.pop_front() {
+            crew.begun += 1;
             drop(crew);
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 log::error!("millpond: a panic in background work; the connection was given up");
