@@ -2,7 +2,8 @@
 //!
 //! A few threads serve all pools. While they keep up, no more are started; when the
 //! first job in the queue has waited [`PATIENCE`] and none was begun meanwhile, the
-//! others must be stuck, and the keeper starts as many as there are jobs. While jobs
+//! others must be stuck, and the keeper starts one more, then two, four, and so on until
+//! jobs are begun again: on a starved machine the crew only looks stuck. While jobs
 //! are begun, as when a thousand pools ping at once, the crew is only busy, and the
 //! patience is that of [`PATIENCE_WHEN_BUSY`]. A thread without work ends after
 //! [`LINGER`], or at once when the last pool is gone. How many of these threads one
@@ -36,6 +37,8 @@ struct Crew {
     /// Jobs begun so far, and how many the keeper saw at its last look.
     begun: u64,
     begun_before: u64,
+    /// Threads to start at the next look that finds the crew stuck.
+    relief: usize,
     threads: usize,
     idle: usize,
     open: bool,
@@ -45,6 +48,7 @@ static CREW: Mutex<Crew> = Mutex::new(Crew {
     queue: VecDeque::new(),
     begun: 0,
     begun_before: 0,
+    relief: 1,
     threads: 0,
     idle: 0,
     open: false,
@@ -90,12 +94,17 @@ pub(super) fn relieve(now: Ticks) -> Ticks {
     }
     let begun = crew.begun;
     let busy = std::mem::replace(&mut crew.begun_before, begun) != begun;
+    if busy {
+        crew.relief = 1;
+    }
     if busy && now < after(since, PATIENCE_WHEN_BUSY) {
         return after(now, PATIENCE);
     }
-    for _ in 0..crew.queue.len().saturating_sub(crew.idle) {
+    let missing = crew.queue.len().saturating_sub(crew.idle);
+    for _ in 0..missing.min(crew.relief) {
         crew.hire();
     }
+    crew.relief = (crew.relief * 2).min(MOST);
     after(now, PATIENCE)
 }
 
