@@ -102,6 +102,19 @@ fn a_refused_login_is_tried_seldom_however_often_callers_ask() {
 }
 
 #[test]
+fn an_error_that_the_backend_panics_over_is_one_like_others() {
+    scripted::quiet_panics();
+    let (manager, script) = always(Act::Inexplicable);
+    let pool = builder().min_idle(Some(0)).build_unchecked(manager);
+    let error = pool.get_timeout(Duration::from_millis(300));
+    let text = error.expect_err("it fails").to_string();
+    assert!(text.contains("panicked"), "{text}");
+    assert!(script.attempts() > 1, "it was retried");
+    script.set(|script| &script.always_at_connect, None);
+    pool.get().expect("nothing is left of it");
+}
+
+#[test]
 fn a_refused_connect_is_retried_until_the_deadline() {
     const TIMEOUT: Duration = Duration::from_millis(600);
     let (manager, script) = always(Act::Refuse);

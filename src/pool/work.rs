@@ -32,20 +32,16 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
     let shared = Arc::clone(place.shared());
     let attempt = Attempt(&shared);
     let started = shared.clock.now();
-    let result = catch_unwind(AssertUnwindSafe(|| establish(&shared)));
+    // With what the manager says of its error, which is its code too.
+    let establish =
+        || establish(&shared).map_err(|(phase, error)| shared.connect_failed(phase, error));
+    let result = catch_unwind(AssertUnwindSafe(establish)).unwrap_or_else(|panic| {
+        let said = text_of(&*panic);
+        let message = format!("the manager panicked while connecting: {said}");
+        let error = Error::new(ErrorKind::Other, Phase::Connect, message);
+        Err(shared.at_home(error))
+    });
     let now = shared.clock.now();
-    let result = match result {
-        Ok(Ok(conn)) => Ok(conn),
-        Ok(Err((phase, error))) => Err(shared.connect_failed(phase, error)),
-        Err(panic) => Err(shared.at_home(Error::new(
-            ErrorKind::Other,
-            Phase::Connect,
-            format!(
-                "the manager panicked while connecting: {}",
-                text_of(&*panic)
-            ),
-        ))),
-    };
     match result {
         Ok(conn) => {
             shared.counters.created.fetch_add(1, Ordering::Relaxed);

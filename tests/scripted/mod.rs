@@ -46,6 +46,8 @@ pub enum Act {
     Refuse,
     /// Fail in a way that cannot.
     WrongPassword,
+    /// Fail, and panic when the backend is asked what that means.
+    Inexplicable,
 }
 
 #[derive(Debug)]
@@ -206,6 +208,7 @@ impl Backend for Manager {
         match error.0 {
             Act::WrongPassword => ErrorKind::Authentication,
             Act::Refuse | Act::Panic => ErrorKind::Connect(ConnectFailure::Refused),
+            Act::Inexplicable => panic!("scripted: in classify"),
         }
     }
 }
