@@ -346,7 +346,7 @@ impl<M: ManageConnection> Shared<M> {
             return;
         }
         entry.place.desk().set(Status::Idle, now);
-        self.exchange.hand_over(entry);
+        self.exchange.hand_over(entry, &self.clock);
         self.sweep_if_closed();
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Waiter<T, E> {
     pub(crate) thread_number: u64,
     /// When it began to wait.
     pub(crate) since: Ticks,
+    /// When it gives up. Past it, it is given nothing, even if it has not left yet.
+    deadline: Ticks,
     /// [`ASLEEP`], [`CALLED`] or [`AWAKE`].
     alert: AtomicU8,
     fate: Mutex<Fate<T, E>>,
@@ -51,11 +53,12 @@ pub(crate) enum Fate<T, E> {
 }
 
 impl<T, E> Waiter<T, E> {
-    pub(crate) fn new(thread_number: u64, since: Ticks) -> Arc<Self> {
+    pub(crate) fn new(thread_number: u64, since: Ticks, deadline: Ticks) -> Arc<Self> {
         Arc::new(Self {
             thread: current(),
             thread_number,
             since,
+            deadline,
             alert: AtomicU8::new(ASLEEP),
             fate: Mutex::new(Fate::Waiting),
         })
@@ -91,8 +94,10 @@ impl<T, E> Waiter<T, E> {
     }
 }
 
+type Queue<T, E> = VecDeque<Arc<Waiter<T, E>>>;
+
 pub(crate) struct Line<T, E> {
-    queue: Mutex<VecDeque<Arc<Waiter<T, E>>>>,
+    queue: Mutex<Queue<T, E>>,
     front: CachePadded<Front>,
 }
 
@@ -194,8 +199,8 @@ impl<T, E> Line<T, E> {
     }
 
     /// Gives the box to the first that still waits; gives it back if nobody does.
-    pub(crate) fn give(&self, mut item: Box<T>) -> Option<Box<T>> {
-        while let Some(waiter) = self.pop() {
+    pub(crate) fn give(&self, mut item: Box<T>, now: Ticks) -> Option<Box<T>> {
+        while let Some(waiter) = self.pop(now) {
             item = self.serve(&waiter, item)?;
         }
         Some(item)
@@ -218,13 +223,16 @@ impl<T, E> Line<T, E> {
 
     /// Gives the box to the first that is awake, of those near the front; gives it
     /// back if none is. A connection given to a sleeper lies idle until that wakes up.
-    pub(crate) fn give_awake(&self, mut item: Box<T>) -> Option<Box<T>> {
+    pub(crate) fn give_awake(&self, mut item: Box<T>, now: Ticks) -> Option<Box<T>> {
         loop {
+            let _dead;
             let awake = {
                 let mut queue = self.queue.lock();
-                self.clear_dead(&mut queue);
+                _dead = self.clear_dead(&mut queue, 0);
                 let is_awake = |waiter: &Arc<Waiter<T, E>>| {
-                    waiter.alert.load(Ordering::SeqCst) == AWAKE && waiter.is_waiting()
+                    waiter.alert.load(Ordering::SeqCst) == AWAKE
+                        && waiter.deadline > now
+                        && waiter.is_waiting()
                 };
                 let place = queue.iter().take(2 * AWAKE_AT_ONCE).position(is_awake);
                 let awake = place.and_then(|place| queue.remove(place));
@@ -246,9 +254,10 @@ impl<T, E> Line<T, E> {
     pub(crate) fn call(&self, impatient: bool) {
         let most = if impatient { AWAKE_AT_ONCE } else { 1 };
         loop {
+            let _dead;
             let sleeper = {
                 let mut queue = self.queue.lock();
-                self.clear_dead(&mut queue);
+                _dead = self.clear_dead(&mut queue, 0);
                 let first = queue.iter().filter(|waiter| waiter.is_waiting()).take(most);
                 let mut asleep = first.filter(|waiter| !waiter.is_alert());
                 asleep.next().map(Arc::clone)
@@ -311,7 +320,7 @@ impl<T, E> Line<T, E> {
 
     /// Brings the head's time up to date after the head left by itself.
     pub(crate) fn refresh_head(&self) {
-        self.clear_dead(&mut self.queue.lock());
+        let _dead = self.clear_dead(&mut self.queue.lock(), 0);
     }
 
     /// The numbers of the threads that wait, the first in line first.
@@ -324,22 +333,27 @@ impl<T, E> Line<T, E> {
             .collect()
     }
 
-    fn pop(&self) -> Option<Arc<Waiter<T, E>>> {
+    /// Takes out the first that waits and whose deadline has not passed.
+    fn pop(&self, now: Ticks) -> Option<Arc<Waiter<T, E>>> {
+        let _dead;
         let mut queue = self.queue.lock();
-        self.clear_dead(&mut queue);
+        _dead = self.clear_dead(&mut queue, now);
         let first = queue.pop_front();
         self.note_head(&queue);
         first
     }
 
-    fn clear_dead(&self, queue: &mut VecDeque<Arc<Waiter<T, E>>>) {
-        while queue.front().is_some_and(|waiter| !waiter.is_waiting()) {
-            queue.pop_front();
-        }
+    /// Takes those who were decided, or whose deadline has passed, from the front of the
+    /// line. There may be thousands, so the caller frees them after the lock.
+    fn clear_dead(&self, queue: &mut Queue<T, E>, now: Ticks) -> Vec<Arc<Waiter<T, E>>> {
+        let is_dead = |waiter: &Arc<Waiter<T, E>>| waiter.deadline <= now || !waiter.is_waiting();
+        let alive = queue.iter().position(|waiter| !is_dead(waiter));
+        let dead = queue.drain(..alive.unwrap_or(queue.len())).collect();
         self.note_head(queue);
+        dead
     }
 
-    fn note_head(&self, queue: &VecDeque<Arc<Waiter<T, E>>>) {
+    fn note_head(&self, queue: &Queue<T, E>) {
         let since = queue.front().map_or(NEVER, |waiter| waiter.since);
         self.front.head_since.store(since, Ordering::Relaxed);
     }

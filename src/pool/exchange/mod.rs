@@ -205,8 +205,8 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
         self.line.note_return(now);
         let mood = self.mood(now);
         let item = match mood {
-            Mood::Overdue => self.line.give(item),
-            Mood::Impatient => self.line.give_awake(item),
+            Mood::Overdue => self.line.give(item, now),
+            Mood::Impatient => self.line.give_awake(item, now),
             Mood::Patient => Some(item),
         };
         if let Some(item) = item {
@@ -225,9 +225,9 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
 
     /// Gives a box to the head of the line even if it could be overtaken: the box
     /// is fresh, and the head's screening would only repeat what was just done.
-    pub(crate) fn hand_over(&self, item: Box<T>) {
+    pub(crate) fn hand_over(&self, item: Box<T>, clock: &Clock) {
         let item = if self.is_open() {
-            self.line.give(item)
+            self.line.give(item, clock.now())
         } else {
             Some(item)
         };
@@ -253,7 +253,7 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
         mut screen: impl FnMut(Box<T>) -> Option<Box<T>>,
         mut check: impl FnMut(Ticks) -> Result<Ticks, E>,
     ) -> Waited<T, E> {
-        let waiter = Waiter::new(thread_number, since);
+        let waiter = Waiter::new(thread_number, since, deadline);
         if let Err(error) = self
             .line
             .join(&waiter, |waiting| may_join(self.gate(), waiting))
@@ -330,7 +330,7 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
             if let Some(item) = taken {
                 // What the screen keeps is being looked after; there may be more.
                 if let Some(item) = screen(item) {
-                    return Some(self.leave_with(waiter, item));
+                    return Some(self.leave_with(clock, waiter, item));
                 }
                 continue;
             }
@@ -396,10 +396,10 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
     }
 
     /// The waiter helped itself; but it may have been decided otherwise meanwhile.
-    fn leave_with(&self, waiter: &Waiter<T, E>, item: Box<T>) -> Waited<T, E> {
+    fn leave_with(&self, clock: &Clock, waiter: &Waiter<T, E>, item: Box<T>) -> Waited<T, E> {
         match self.line.leave(waiter) {
             Err(Fate::Given(given)) => {
-                self.hand_over(item);
+                self.hand_over(item, clock);
                 Waited::Given(given)
             }
             _ => {

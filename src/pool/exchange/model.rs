@@ -105,16 +105,24 @@ fn direct_hand_off_loses_no_wake_up() {
     two_threads_share(0);
 }
 
+/// A clock that stands still from now on.
+fn stopped() -> Clock {
+    Clock::Manual(std::sync::Arc::new(Clock::System.now().into()))
+}
+
 /// One waiter gives up at once while the token comes back and another one waits:
-/// the other one is served, whoever was nudged or given.
-fn a_waiter_gives_up(overtaking: u64) {
+/// the other one is served, whoever was nudged or given. The first one's deadline comes
+/// right after `giver`'s time, so that it may still be given the token.
+fn a_waiter_gives_up(overtaking: u64, giver: fn() -> Clock) {
     check(2, move || {
         let exchange = exchange(1, overtaking);
         let token = exchange.take(&Clock::System).expect("full");
+        let giver = giver();
+        let deadline = giver.now() + 1;
         let hasty = {
             let exchange = Arc::clone(&exchange);
             thread::spawn(move || {
-                if let Some(token) = obtain(&exchange, 0) {
+                if let Some(token) = obtain(&exchange, deadline) {
                     exchange.put(token, &Clock::System);
                 }
             })
@@ -126,7 +134,7 @@ fn a_waiter_gives_up(overtaking: u64) {
                 exchange.put(token, &Clock::System);
             })
         };
-        exchange.put(token, &Clock::System);
+        exchange.put(token, &giver);
         hasty.join().expect("no panic");
         patient.join().expect("no panic");
         all_are_back(&exchange, 1);
@@ -135,17 +143,22 @@ fn a_waiter_gives_up(overtaking: u64) {
 
 #[test]
 fn who_gives_up_passes_the_nudge_on() {
-    a_waiter_gives_up(NEVER);
+    a_waiter_gives_up(NEVER, stopped);
 }
 
 #[test]
 fn who_gives_up_awake_is_not_missed() {
-    a_waiter_gives_up(impatient());
+    a_waiter_gives_up(impatient(), stopped);
 }
 
 #[test]
 fn who_gives_up_is_not_served_and_nothing_is_lost() {
-    a_waiter_gives_up(0);
+    a_waiter_gives_up(0, stopped);
+}
+
+#[test]
+fn who_should_have_given_up_is_passed_over() {
+    a_waiter_gives_up(0, || Clock::System);
 }
 
 /// Closing refuses whoever waits or comes.
