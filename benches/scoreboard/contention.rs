@@ -158,6 +158,6 @@ fn crowd(
     });
     Ok(Crowd {
         wait: waits.value_at_quantile(0.999) as f64 / 1e6,
-        throughput: in_time as f64 / (span - lead_in).as_secs_f64(),
+        throughput: in_time as f64 / span.saturating_sub(lead_in).as_secs_f64(),
     })
 }
