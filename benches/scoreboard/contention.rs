@@ -40,7 +40,7 @@ pub(crate) fn measure(options: &Options, table: &mut Table) -> Result<(), Box<dy
             continue;
         }
         let lenders = Lenders::build(CONNECTIONS)?;
-        let (rounds, span) = options.rounds(7, 1500);
+        let (rounds, span) = options.rounds(5, 1500);
         let mut sides: [Turn<'_, Result<Crowd, _>>; 4] = [
             Box::new(|| crowd(&lenders.millpond, threads, span)),
             Box::new(|| crowd(&lenders.r2d2, threads, span)),

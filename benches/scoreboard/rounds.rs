@@ -3,14 +3,16 @@
 /// What one side does in its turn.
 pub(crate) type Turn<'a, T> = Box<dyn FnMut() -> T + 'a>;
 
-/// Lets all sides take a turn in every round, from first to last and from last to
-/// first, after one that does not count. Gives the results by side and round.
+/// Lets all sides take a turn in every round, after one that does not count; each side
+/// comes first, last and after each other one equally often, as what ran just before
+/// leaves its mark on a machine. Gives the results by side and round.
 pub(crate) fn take_turns<T>(rounds: usize, sides: &mut [Turn<'_, T>]) -> Vec<Vec<T>> {
     let mut results: Vec<Vec<T>> = sides.iter().map(|_| Vec::new()).collect();
     let warm_up = usize::from(rounds > 1);
     for round in 0..rounds + warm_up {
         let mut order: Vec<usize> = (0..sides.len()).collect();
-        if round % 2 == 1 {
+        order.rotate_left(round % sides.len());
+        if (round / sides.len()) % 2 == 1 {
             order.reverse();
         }
         for side in order {
