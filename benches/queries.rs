@@ -1,8 +1,7 @@
 //! One small query on each backend: through a pool, with a lease per query, and on
 //! the bare driver with a connection of its own.
 //!
-//! The servers are those that the environment names or the testbed starts. The
-//! difference is what the pool, the lease and our connection type cost; most of the
+//! The servers are throw-away ones of the testbed, on loopback. The difference is what the pool, the lease and our connection type cost; most of the
 //! time itself is the server's. The scoreboard compares the two in turns, which is
 //! kinder to a noisy machine.
 
@@ -22,7 +21,7 @@ const DATABASE: &str = "millpond_queries";
 const KEY: &str = "millpond:queries";
 
 fn queries(criterion: &mut Criterion) {
-    let servers = Servers::start().expect("servers");
+    let servers = Servers::throw_away().expect("servers");
     postgres(criterion, &servers.postgres_url).expect("PostgreSQL");
     redis(criterion, &servers.redis_url).expect("Redis");
     mongodb(criterion, &servers.mongodb_uri).expect("MongoDB");

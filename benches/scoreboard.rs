@@ -12,8 +12,8 @@
 //!
 //! Every row names it. All sides of a row do the same work on the same machine, in
 //! the same process, with pools of the same size; where a side is not as it comes out
-//! of the box, the row says so. Servers are those that the environment names, or
-//! throw-away ones of the testbed, on loopback: no row profits from a slow network.
+//! of the box, the row says so. Servers are throw-away ones of the testbed, on loopback:
+//! no row profits from a slow network.
 //!
 //! # How noise is handled
 //!

@@ -1,6 +1,7 @@
 //! One server of each kind for examples and benches.
 //!
-//! Where the environment names a server, that one is used; the others are started.
+//! Examples use the servers that the environment names; benches start all of them, as
+//! they send traffic to loopback addresses only.
 
 use std::env;
 use std::thread;
@@ -43,12 +44,21 @@ pub struct Servers {
 impl Servers {
     /// Starts what the environment does not name, all at a time.
     pub fn start() -> Result<Self, Error> {
+        Self::found_or_started(variable)
+    }
+
+    /// Starts all of them, whatever the environment says.
+    pub fn throw_away() -> Result<Self, Error> {
+        Self::found_or_started(|_| None)
+    }
+
+    fn found_or_started(variable: Variable) -> Result<Self, Error> {
         let ((postgres_url, postgres), (redis_url, redis), (mongodb_uri, mongo), (http_url, nginx)) =
             thread::scope(|scope| {
                 let postgres =
-                    scope.spawn(|| named_or(named_postgres(), Postgres::start, Postgres::url));
-                let redis = scope.spawn(|| named_or(named_redis(), Redis::start, Redis::url));
-                let mongo = scope.spawn(|| named_or(named_mongo(), Mongo::start, Mongo::uri));
+                    scope.spawn(|| named_or(named_postgres(variable), Postgres::start, Postgres::url));
+                let redis = scope.spawn(|| named_or(named_redis(variable), Redis::start, Redis::url));
+                let mongo = scope.spawn(|| named_or(named_mongo(variable), Mongo::start, Mongo::uri));
                 let nginx = named_or(variable("HTTP_BASE_URL"), Nginx::start, Nginx::url);
                 Ok::<_, Error>((joined(postgres)?, joined(redis)?, joined(mongo)?, nginx?))
             })?;
@@ -64,6 +74,9 @@ impl Servers {
         })
     }
 }
+
+/// Looks a variable of the environment up.
+type Variable = fn(&str) -> Option<String>;
 
 type Found<T> = Result<(String, Option<T>), Error>;
 
@@ -85,7 +98,7 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Found<T>>) -> Found<T> {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn named_postgres() -> Option<String> {
+fn named_postgres(variable: Variable) -> Option<String> {
     variable("DATABASE_URL").or_else(|| {
         let host = variable("DB_HOST")?;
         let login = login(variable("DB_USER"), variable("DB_PASSWORD"));
@@ -95,7 +108,7 @@ fn named_postgres() -> Option<String> {
     })
 }
 
-fn named_redis() -> Option<String> {
+fn named_redis(variable: Variable) -> Option<String> {
     variable("REDIS_URL").or_else(|| {
         let host = variable("REDIS_HOST")?;
         let login = login(None, variable("REDIS_PASSWORD"));
@@ -105,7 +118,7 @@ fn named_redis() -> Option<String> {
     })
 }
 
-fn named_mongo() -> Option<String> {
+fn named_mongo(variable: Variable) -> Option<String> {
     variable("MONGODB_URI").or_else(|| {
         let host = variable("MONGODB_HOST")?;
         let login = login(variable("MONGODB_USER"), variable("MONGODB_PASSWORD"));
