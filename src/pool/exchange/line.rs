@@ -6,16 +6,22 @@
 //! wants to leave too late finds what it was given. So nothing handed over is lost
 //! and nobody who gave up is served.
 //!
-//! A waiter that leaves takes no other lock than its own: ten thousand of them may
-//! time out at once without a returning thread waiting for any. Its place in the
-//! line is cleared by whoever comes by later.
+//! Whoever gives never waits for a lock: with ten thousand runnable threads on two
+//! processors, one that is preempted while it holds a lock comes to run again after
+//! more than a hundred milliseconds (measured), and so long would every return last.
+//! A giver that finds the queue taken publishes its box, rings the [bell](Line::call),
+//! and goes; who holds the queue answers the bell after letting it go. A waiter that
+//! leaves takes no other lock than its own; its place in the line is cleared by
+//! whoever comes by later.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
 
-use super::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, Thread, current};
+use super::sync::{
+    Arc, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Thread, barrier, current,
+};
 use crate::clock::{NEVER, Ticks};
 
 /// Dead places that may stand in the line before a newcomer clears them.
@@ -31,7 +37,18 @@ pub(crate) struct Waiter<T, E> {
     deadline: Ticks,
     /// [`ASLEEP`], [`CALLED`] or [`AWAKE`].
     alert: AtomicU8,
+    /// The fate is not `Waiting` any more; for those who only want to know that.
+    decided: AtomicBool,
     fate: Mutex<Fate<T, E>>,
+}
+
+/// What became of an offer.
+enum Offer<T> {
+    Taken,
+    /// The waiter was decided before.
+    TooLate(Box<T>),
+    /// Somebody is looking at its fate at this moment.
+    Busy(Box<T>),
 }
 
 /// It is parked, or about to park after one more look at the slots.
@@ -60,6 +77,7 @@ impl<T, E> Waiter<T, E> {
             since,
             deadline,
             alert: AtomicU8::new(ASLEEP),
+            decided: AtomicBool::new(false),
             fate: Mutex::new(Fate::Waiting),
         })
     }
@@ -69,10 +87,24 @@ impl<T, E> Waiter<T, E> {
         let mut current = self.fate.lock();
         if matches!(*current, Fate::Waiting) {
             *current = fate;
+            self.decided.store(true, Ordering::SeqCst);
             Ok(())
         } else {
             Err(fate)
         }
+    }
+
+    /// Gives the waiter a box, without waiting for anything.
+    fn offer(&self, item: Box<T>) -> Offer<T> {
+        let Some(mut current) = self.fate.try_lock() else {
+            return Offer::Busy(item);
+        };
+        if !matches!(*current, Fate::Waiting) {
+            return Offer::TooLate(item);
+        }
+        *current = Fate::Given(item);
+        self.decided.store(true, Ordering::SeqCst);
+        Offer::Taken
     }
 
     /// What was decided, if anything; the waiter has left afterwards.
@@ -85,7 +117,21 @@ impl<T, E> Waiter<T, E> {
     }
 
     fn is_waiting(&self) -> bool {
-        matches!(*self.fate.lock(), Fate::Waiting)
+        !self.decided.load(Ordering::SeqCst)
+    }
+
+    /// Calls it, if it still waits.
+    fn wake_up(&self) -> bool {
+        let before = self.alert.swap(CALLED, Ordering::SeqCst);
+        if before == AWAKE {
+            // It went to sleep and woke up in between, and is looking now.
+            self.alert.store(AWAKE, Ordering::SeqCst);
+        }
+        let waits = self.is_waiting();
+        if waits {
+            self.thread.unpark();
+        }
+        waits
     }
 
     /// Whether it was called, or is awake.
@@ -109,8 +155,14 @@ struct Front {
     head_since: AtomicU64,
     /// Waiters that are running and look for a box.
     awake: AtomicUsize,
+    /// Who holds the queue is to call somebody afterwards: [`RUNG`], perhaps with
+    /// [`IMPATIENTLY`].
+    bell: AtomicU8,
     pace: Pace,
 }
+
+const RUNG: u8 = 1;
+const IMPATIENTLY: u8 = 2;
 
 /// How fast boxes come back while somebody waits.
 struct Pace {
@@ -134,6 +186,7 @@ pub(super) struct Vigil<'a, T, E> {
 impl<T, E> Drop for Vigil<'_, T, E> {
     fn drop(&mut self) {
         self.waiter.alert.swap(ASLEEP, Ordering::SeqCst);
+        barrier();
         self.line.front.awake.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -146,6 +199,7 @@ impl<T, E> Line<T, E> {
                 waiting: AtomicUsize::new(0),
                 head_since: AtomicU64::new(NEVER),
                 awake: AtomicUsize::new(0),
+                bell: AtomicU8::new(0),
                 pace: Pace {
                     returns: AtomicU64::new(0),
                     measured_at: AtomicU64::new(NEVER),
@@ -174,18 +228,27 @@ impl<T, E> Line<T, E> {
         waiter: &Arc<Waiter<T, E>>,
         may_join: impl FnOnce(usize) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut queue = self.queue.lock();
-        let waiting = self.waiting();
-        may_join(waiting)?;
-        if queue.len() > 2 * waiting + DEAD_ALLOWED {
-            queue.retain(|waiter| waiter.is_waiting());
-        }
-        queue.push_back(Arc::clone(waiter));
-        self.front.waiting.fetch_add(1, Ordering::SeqCst);
-        if waiting == 0 {
-            self.front.head_since.store(waiter.since, Ordering::Relaxed);
-        }
-        Ok(())
+        self.with_queue(|queue| {
+            let waiting = self.waiting();
+            may_join(waiting)?;
+            if queue.len() > 2 * waiting + DEAD_ALLOWED {
+                queue.retain(|waiter| waiter.is_waiting());
+            }
+            queue.push_back(Arc::clone(waiter));
+            self.front.waiting.fetch_add(1, Ordering::SeqCst);
+            if waiting == 0 {
+                self.front.head_since.store(waiter.since, Ordering::Relaxed);
+            }
+            Ok(())
+        })
+    }
+
+    /// For those who may wait for the queue, and answer the bell afterwards.
+    fn with_queue<R>(&self, work: impl FnOnce(&mut Queue<T, E>) -> R) -> R {
+        let result = work(&mut self.queue.lock());
+        barrier();
+        self.answer();
+        result
     }
 
     /// Takes the waiter out of the line. Comes back with its fate if that was
@@ -198,21 +261,73 @@ impl<T, E> Line<T, E> {
         Ok(())
     }
 
-    /// Gives the box to the first that still waits; gives it back if nobody does.
-    pub(crate) fn give(&self, mut item: Box<T>, now: Ticks) -> Option<Box<T>> {
-        while let Some(waiter) = self.pop(now) {
-            item = self.serve(&waiter, item)?;
-        }
-        Some(item)
+    /// Gives the box to the first that still waits. Gives it back if nobody does, or if
+    /// that cannot be told without waiting: then publish it and [`call`](Self::call).
+    pub(crate) fn give(&self, item: Box<T>, now: Ticks) -> Option<Box<T>> {
+        self.give_to(item, now, |queue| (!queue.is_empty()).then_some(0))
+    }
+
+    /// Gives the box to the first that is awake, of those near the front; gives it
+    /// back if none is. A connection given to a sleeper lies idle until that wakes up.
+    pub(crate) fn give_awake(&self, item: Box<T>, now: Ticks) -> Option<Box<T>> {
+        self.give_to(item, now, |queue| {
+            let is_awake = |waiter: &Arc<Waiter<T, E>>| {
+                waiter.alert.load(Ordering::SeqCst) == AWAKE
+                    && waiter.deadline > now
+                    && waiter.is_waiting()
+            };
+            queue.iter().take(2 * AWAKE_AT_ONCE).position(is_awake)
+        })
+    }
+
+    /// Gives the box to the waiter whose place `choose` names.
+    fn give_to(
+        &self,
+        mut item: Box<T>,
+        now: Ticks,
+        choose: impl Fn(&Queue<T, E>) -> Option<usize>,
+    ) -> Option<Box<T>> {
+        let Some(mut queue) = self.queue.try_lock() else {
+            return Some(item);
+        };
+        let mut dead = Vec::new();
+        let served = loop {
+            dead.append(&mut self.clear_dead(&mut queue, now));
+            let Some((place, waiter)) = choose(&queue).map(|place| (place, &queue[place])) else {
+                break Err(item);
+            };
+            match waiter.offer(item) {
+                Offer::Taken => break Ok(queue.remove(place)),
+                Offer::TooLate(back) => {
+                    item = back;
+                    dead.extend(queue.remove(place));
+                }
+                Offer::Busy(back) => break Err(back),
+            }
+        };
+        self.note_head(&queue);
+        drop(queue);
+        let back = match served {
+            Ok(waiter) => {
+                self.front.waiting.fetch_sub(1, Ordering::SeqCst);
+                if let Some(waiter) = waiter {
+                    waiter.thread.unpark();
+                }
+                None
+            }
+            Err(back) => Some(back),
+        };
+        barrier();
+        self.answer();
+        back
     }
 
     /// Refuses everybody who waits now.
     pub(crate) fn refuse_all(&self, error: impl Fn() -> E) {
-        let everybody = {
-            let mut queue = self.queue.lock();
+        let everybody = self.with_queue(|queue| {
             self.front.head_since.store(NEVER, Ordering::Relaxed);
-            std::mem::take(&mut *queue)
-        };
+            std::mem::take(queue)
+        });
         for waiter in everybody {
             if waiter.decide(Fate::Refused(error())).is_ok() {
                 self.front.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -221,58 +336,42 @@ impl<T, E> Line<T, E> {
         }
     }
 
-    /// Gives the box to the first that is awake, of those near the front; gives it
-    /// back if none is. A connection given to a sleeper lies idle until that wakes up.
-    pub(crate) fn give_awake(&self, mut item: Box<T>, now: Ticks) -> Option<Box<T>> {
-        loop {
-            let _dead;
-            let awake = {
-                let mut queue = self.queue.lock();
-                _dead = self.clear_dead(&mut queue, 0);
-                let is_awake = |waiter: &Arc<Waiter<T, E>>| {
-                    waiter.alert.load(Ordering::SeqCst) == AWAKE
-                        && waiter.deadline > now
-                        && waiter.is_waiting()
-                };
-                let place = queue.iter().take(2 * AWAKE_AT_ONCE).position(is_awake);
-                let awake = place.and_then(|place| queue.remove(place));
-                self.note_head(&queue);
-                awake
-            };
-            let Some(waiter) = awake else {
-                return Some(item);
-            };
-            match self.serve(&waiter, item) {
-                None => return None,
-                Some(back) => item = back,
-            }
-        }
+    /// Rings the bell: the head of the line is woken so that it looks for a box itself;
+    /// when the head is impatient, also those behind it, one at each call, so that some
+    /// are awake.
+    pub(crate) fn call(&self, impatient: bool) {
+        let ring = if impatient { RUNG | IMPATIENTLY } else { RUNG };
+        self.front.bell.fetch_or(ring, Ordering::SeqCst);
+        // Either the queue is free then, or its holder sees the bell afterwards.
+        barrier();
+        self.answer();
     }
 
-    /// Wakes the head of the line so that it looks for a box itself; when the head is
-    /// impatient, also those behind it, one at each call, so that some are awake.
-    pub(crate) fn call(&self, impatient: bool) {
-        let most = if impatient { AWAKE_AT_ONCE } else { 1 };
-        loop {
-            let _dead;
-            let sleeper = {
-                let mut queue = self.queue.lock();
-                _dead = self.clear_dead(&mut queue, 0);
-                let first = queue.iter().filter(|waiter| waiter.is_waiting()).take(most);
-                let mut asleep = first.filter(|waiter| !waiter.is_alert());
-                asleep.next().map(Arc::clone)
-            };
-            let Some(waiter) = sleeper else { return };
-            let before = waiter.alert.swap(CALLED, Ordering::SeqCst);
-            if before == AWAKE {
-                // It went to sleep and woke up in between, and is looking now.
-                waiter.alert.store(AWAKE, Ordering::SeqCst);
-            }
-            if waiter.is_waiting() {
-                waiter.thread.unpark();
+    /// Answers the bell, unless somebody holds the queue, who does it later.
+    fn answer(&self) {
+        while self.front.bell.load(Ordering::SeqCst) != 0 {
+            let Some(mut queue) = self.queue.try_lock() else {
                 return;
+            };
+            let ring = self.front.bell.swap(0, Ordering::SeqCst);
+            let most = match ring {
+                0 => 0,
+                RUNG => 1,
+                _ => AWAKE_AT_ONCE,
+            };
+            let dead = self.clear_dead(&mut queue, 0);
+            let first = queue.iter().filter(|waiter| waiter.is_waiting()).take(most);
+            let mut asleep = first.filter(|waiter| !waiter.is_alert());
+            let sleeper = asleep.next().map(Arc::clone);
+            drop(queue);
+            drop(dead);
+            if let Some(waiter) = sleeper
+                && !waiter.wake_up()
+            {
+                // It was decided just before, perhaps too early to notice: the next.
+                self.front.bell.fetch_or(ring, Ordering::SeqCst);
             }
-            // It was decided just before, perhaps too early to notice the call.
+            barrier();
         }
     }
 
@@ -305,42 +404,17 @@ impl<T, E> Line<T, E> {
         self.front.awake.load(Ordering::Relaxed)
     }
 
-    /// Gives the box to this waiter, which was taken out of the line.
-    fn serve(&self, waiter: &Waiter<T, E>, item: Box<T>) -> Option<Box<T>> {
-        match waiter.decide(Fate::Given(item)) {
-            Ok(()) => {
-                self.front.waiting.fetch_sub(1, Ordering::SeqCst);
-                waiter.thread.unpark();
-                None
-            }
-            Err(Fate::Given(back)) => Some(back),
-            Err(_) => unreachable!("decide returns what it was handed"),
-        }
-    }
-
     /// Brings the head's time up to date after the head left by itself.
     pub(crate) fn refresh_head(&self) {
-        let _dead = self.clear_dead(&mut self.queue.lock(), 0);
+        drop(self.with_queue(|queue| self.clear_dead(queue, 0)));
     }
 
     /// The numbers of the threads that wait, the first in line first.
     pub(crate) fn thread_numbers(&self) -> Vec<u64> {
-        let queue = self.queue.lock();
-        queue
-            .iter()
-            .filter(|waiter| waiter.is_waiting())
-            .map(|waiter| waiter.thread_number)
-            .collect()
-    }
-
-    /// Takes out the first that waits and whose deadline has not passed.
-    fn pop(&self, now: Ticks) -> Option<Arc<Waiter<T, E>>> {
-        let _dead;
-        let mut queue = self.queue.lock();
-        _dead = self.clear_dead(&mut queue, now);
-        let first = queue.pop_front();
-        self.note_head(&queue);
-        first
+        self.with_queue(|queue| {
+            let waiting = queue.iter().filter(|waiter| waiter.is_waiting());
+            waiting.map(|waiter| waiter.thread_number).collect()
+        })
     }
 
     /// Takes those who were decided, or whose deadline has passed, from the front of the

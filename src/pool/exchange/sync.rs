@@ -103,6 +103,10 @@ mod model {
                 .lock()
                 .expect("no model panics while it holds a lock")
         }
+
+        pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
     }
 
     /// What crossbeam's `AtomicCell<Option<Box<T>>>` is underneath: one atomic

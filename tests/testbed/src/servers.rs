@@ -55,10 +55,12 @@ impl Servers {
     fn found_or_started(variable: Variable) -> Result<Self, Error> {
         let ((postgres_url, postgres), (redis_url, redis), (mongodb_uri, mongo), (http_url, nginx)) =
             thread::scope(|scope| {
-                let postgres =
-                    scope.spawn(|| named_or(named_postgres(variable), Postgres::start, Postgres::url));
-                let redis = scope.spawn(|| named_or(named_redis(variable), Redis::start, Redis::url));
-                let mongo = scope.spawn(|| named_or(named_mongo(variable), Mongo::start, Mongo::uri));
+                let postgres = scope
+                    .spawn(|| named_or(named_postgres(variable), Postgres::start, Postgres::url));
+                let redis =
+                    scope.spawn(|| named_or(named_redis(variable), Redis::start, Redis::url));
+                let mongo =
+                    scope.spawn(|| named_or(named_mongo(variable), Mongo::start, Mongo::uri));
                 let nginx = named_or(variable("HTTP_BASE_URL"), Nginx::start, Nginx::url);
                 Ok::<_, Error>((joined(postgres)?, joined(redis)?, joined(mongo)?, nginx?))
             })?;
