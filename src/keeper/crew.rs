@@ -63,9 +63,7 @@ pub(crate) fn submit(job: Job) {
     if crew.queue.len() <= crew.idle {
         drop(crew);
         BELL.notify_one();
-    } else if crew.threads < USUAL {
-        crew.hire();
-    } else {
+    } else if crew.threads >= USUAL || !crew.hire() {
         drop(crew);
         super::watch_crew(after(now, PATIENCE));
     }
@@ -109,16 +107,23 @@ pub(super) fn relieve(now: Ticks) -> Ticks {
 }
 
 impl Crew {
-    fn hire(&mut self) {
+    /// Starts a thread, if that can be done.
+    fn hire(&mut self) -> bool {
         if self.threads >= MOST {
-            return;
+            return false;
         }
         match thread::Builder::new()
             .name("millpond-crew".into())
             .spawn(work)
         {
-            Ok(_) => self.threads += 1,
-            Err(error) => log::error!("millpond: cannot start a crew thread: {error}"),
+            Ok(_) => {
+                self.threads += 1;
+                true
+            }
+            Err(error) => {
+                log::error!("millpond: cannot start a crew thread: {error}");
+                false
+            }
         }
     }
 }

@@ -252,7 +252,9 @@ impl<M: ManageConnection> Builder<M> {
         self
     }
 
-    /// A check that takes longer than this counts as failed; 3 seconds by default.
+    /// A check that took longer than this counts as failed; 3 seconds by default. What
+    /// ends a check that hangs is the manager's own timeout (`check_timeout` of the four
+    /// backends); until then the caller waits for another connection or its deadline.
     pub fn validation_timeout(mut self, timeout: Duration) -> Self {
         self.settings.validation_timeout = timeout;
         self
@@ -260,7 +262,15 @@ impl<M: ManageConnection> Builder<M> {
 
     /// Idle connections are pinged in the background when they have been silent for
     /// this long; a minute by default, `None` for never.
+    ///
+    /// # Panics
+    /// If it is zero.
     pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
+        assert_ne!(
+            interval,
+            Some(Duration::ZERO),
+            "keepalive_interval must be positive"
+        );
         self.settings.keepalive_interval = interval;
         self
     }

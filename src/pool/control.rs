@@ -12,6 +12,9 @@ use super::exchange::Gate;
 use super::shared::Shared;
 use crate::error::Error;
 
+/// How often a drain looks for connections that became idle after it began.
+const SWEEP_EVERY: Duration = Duration::from_millis(20);
+
 impl<M: ManageConnection> Pool<M> {
     /// Leases nothing until [`resume`](Self::resume): who comes waits, up to the
     /// usual timeout. Opens no connections meanwhile either, not even up to `min_idle`.
@@ -30,18 +33,14 @@ impl<M: ManageConnection> Pool<M> {
     /// # Ok(()) }
     /// ```
     pub fn pause(&self) {
-        if !self.is_closed() {
-            self.0.shared.exchange.set_gate(Gate::Paused);
-        }
+        self.0.shared.exchange.set_gate(Gate::Paused);
     }
 
     /// Leases again after [`pause`](Self::pause) or [`drain`](Self::drain).
     pub fn resume(&self) {
-        if !self.is_closed() {
-            let shared = &self.0.shared;
-            shared.exchange.set_gate(Gate::Open);
-            shared.stir(shared.clock.now());
-        }
+        let shared = &self.0.shared;
+        shared.exchange.set_gate(Gate::Open);
+        shared.stir(shared.clock.now());
     }
 
     /// Closes every connection that exists now: the idle ones at once, the others as
@@ -149,8 +148,10 @@ impl<M: ManageConnection> Shared<M> {
         let generation = self.rules.generation.fetch_add(1, Ordering::SeqCst) + 1;
         self.next_epoch();
         self.close_idle(|entry| (entry.generation < generation).then_some(CloseReason::Cleared));
-        self.ledger.lock().forget_failures();
+        let mut ledger = self.ledger.lock();
+        ledger.forget_failures();
         self.rules.hopeless.store(false, Ordering::SeqCst);
+        drop(ledger);
         self.stir(self.clock.now());
     }
 
@@ -175,20 +176,20 @@ impl<M: ManageConnection> Shared<M> {
     }
 
     fn wait_until_empty(self: &Arc<Self>, what: &str, timeout: Duration) -> Result<(), Error> {
-        let deadline = Instant::now().checked_add(timeout);
+        let start = Instant::now();
         let mut ledger = self.ledger.lock();
         while ledger.reserved > 0 {
-            let timed_out = match deadline {
-                Some(deadline) => self.changed.wait_until(&mut ledger, deadline).timed_out(),
-                None => {
-                    self.changed.wait(&mut ledger);
-                    false
-                }
-            };
-            if timed_out && ledger.reserved > 0 {
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
                 drop(ledger);
                 return Err(self.still_held(what, timeout));
             }
+            self.changed.wait_for(&mut ledger, left.min(SWEEP_EVERY));
+            drop(ledger);
+            // One may have been on its way to its slot when the others were swept.
+            let now = self.clock.now();
+            self.close_idle(|entry| self.unwanted(entry, now));
+            ledger = self.ledger.lock();
         }
         Ok(())
     }

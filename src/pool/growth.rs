@@ -171,9 +171,9 @@ impl<M: ManageConnection> Shared<M> {
             places.push(Place::new(self, slot));
         }
         self.rules.reserved.store(ledger.reserved, Ordering::SeqCst);
-        self.rules
-            .stir_again_at
-            .store(now + STIR_PAUSE, Ordering::Relaxed);
+        // Only a look that saw somebody waiting has planned the next.
+        let again_at = if waiting > 0 { now + STIR_PAUSE } else { 0 };
+        self.rules.stir_again_at.store(again_at, Ordering::Relaxed);
         let next = Self::look_again_at(&ledger, &demand, now);
         drop(ledger);
         for place in places {

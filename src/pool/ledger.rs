@@ -118,6 +118,7 @@ impl<M: ManageConnection> Ledger<M> {
             self.retry_at = after(now, pause);
             self.background_retry_at = self.retry_at;
         } else {
+            let longest = longest.max(FIRST_PAUSE);
             let ceiling = FIRST_PAUSE.saturating_mul(factor).min(longest);
             let draw = |ceiling: Duration| ceiling.mul_f64(fastrand::f64());
             self.retry_at = after(now, draw(ceiling.min(PAUSE_WITH_WAITERS)));

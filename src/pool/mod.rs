@@ -58,7 +58,6 @@ pub use self::state::{Holder, State};
 
 use r2d2::ManageConnection;
 
-use self::exchange::Gate;
 use self::settings::Settings;
 use self::shared::Shared;
 use crate::clock::Clock;
@@ -167,7 +166,7 @@ impl<M: ManageConnection> Pool<M> {
     fn wait_for_initialization(&self) -> Result<(), Error> {
         let shared = &self.0.shared;
         let timeout = shared.settings.connection_timeout;
-        let deadline = Instant::now() + timeout;
+        let start = Instant::now();
         let mut ledger = shared.ledger.lock();
         loop {
             if shared.state().connections >= ledger.min_idle {
@@ -176,10 +175,15 @@ impl<M: ManageConnection> Pool<M> {
             if let (true, Some(error)) = (ledger.hopeless, &ledger.last_error) {
                 return Err(error.clone());
             }
-            if shared.changed.wait_until(&mut ledger, deadline).timed_out() {
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
                 drop(ledger);
                 return Err(shared.timed_out(timeout));
             }
+            // In parts, since a wait for as long as there is time would overflow.
+            shared
+                .changed
+                .wait_for(&mut ledger, left.min(Duration::from_secs(3600)));
         }
     }
 
@@ -227,7 +231,10 @@ impl<M: ManageConnection> Pool<M> {
         }
     }
 
-    /// Takes an idle connection, if there is one that needs no check. Never waits.
+    /// Takes an idle connection, if there is one that needs no check. Never waits, so
+    /// unlike r2d2's it never checks one: those that need it are checked in the
+    /// background for whoever comes next. With `test_on_check_out(true)` that is soon
+    /// after a check only; use [`get_timeout`](Self::get_timeout) there.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -341,9 +348,5 @@ impl<M: ManageConnection> Pool<M> {
     /// How long [`get`](Self::get) waits at most.
     pub fn connection_timeout(&self) -> Duration {
         self.0.shared.settings.connection_timeout
-    }
-
-    fn is_closed(&self) -> bool {
-        self.0.shared.exchange.gate() == Gate::Closed
     }
 }

@@ -320,19 +320,28 @@ impl<M: ManageConnection> Shared<M> {
         entry.fresh_at = now;
         entry.used_at = now;
         let reset = shared.settings.reset;
-        let is_clean = shared.knowledge.is_clean;
-        if is_clean.is_some_and(|is_clean| !is_clean(&shared.manager, &entry.conn, reset)) {
-            shared.care_for(Care::Reset(entry));
-            return;
+        let Some(is_clean) = shared.knowledge.is_clean else {
+            return shared.put(entry, now);
+        };
+        let look = AssertUnwindSafe(|| is_clean(&shared.manager, &entry.conn, reset));
+        match catch_unwind(look) {
+            Ok(true) => shared.put(entry, now),
+            Ok(false) => shared.care_for(Care::Reset(entry)),
+            Err(_) => shared.care_for(Care::Close(entry, CloseReason::ResetFailed)),
         }
-        shared.put(entry, now);
     }
 
     /// Makes a connection available.
     #[inline]
     pub(super) fn put(self: &Arc<Self>, entry: Box<Entry<M>>, now: Ticks) {
         entry.place.desk().set(Status::Idle, now);
-        if !self.exchange.put(entry, &self.clock) {
+        let open = if self.rules.bypass > 0 {
+            self.exchange.put(entry, &self.clock)
+        } else {
+            // Each lease is checked: never straight from hand to hand.
+            self.exchange.publish(entry)
+        };
+        if !open {
             self.sweep_if_closed();
         }
     }

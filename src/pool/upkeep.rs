@@ -12,7 +12,7 @@ use super::desk::{Desk, Status};
 use super::exchange::Gate;
 use super::ledger::Care;
 use super::shared::Shared;
-use crate::clock::{NEVER, Ticks, after};
+use crate::clock::{NEVER, Ticks, after, ticks};
 use crate::keeper::{Tended, crew};
 
 /// Pings under way at the same time: keeping connections alive must not keep them
@@ -116,8 +116,11 @@ impl<M: ManageConnection> Shared<M> {
             None => NEVER,
             // Up to a tenth later, and not the same for each connection.
             Some(timeout) => {
-                let spread = (desk.connection() % 11) as f64 / 100.0;
-                after(desk.used_at(), timeout.mul_f64(1.0 + spread))
+                let timeout = ticks(timeout);
+                let spread = timeout / 100 * (desk.connection() % 11);
+                desk.used_at()
+                    .saturating_add(timeout)
+                    .saturating_add(spread)
             }
         };
         if now >= idle_until {

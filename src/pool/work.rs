@@ -15,7 +15,7 @@ use super::lease::PooledConnection;
 use super::ledger::Care;
 use super::settings::Hook;
 use super::shared::Shared;
-use crate::clock::{NEVER, Ticks, after, between};
+use crate::clock::{NEVER, Ticks, between, ticks};
 use crate::error::{Error, ErrorKind, Phase, Source};
 use crate::event::{AcquireEvent, ReleaseEvent};
 use crate::keeper::crew;
@@ -55,8 +55,10 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
                 "millpond: pool {}: connection {} established", shared.name, entry.id
             );
             shared.hand_over(entry, now);
-            shared.ledger.lock().note_success(between(started, now));
+            let mut ledger = shared.ledger.lock();
+            ledger.note_success(between(started, now));
             shared.rules.hopeless.store(false, Ordering::SeqCst);
+            drop(ledger);
         }
         Err(error) => {
             shared
@@ -66,9 +68,9 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
             let mut ledger = shared.ledger.lock();
             ledger.note_failure(error.clone(), now, shared.settings.retry_delay);
             let hopeless = ledger.hopeless;
+            shared.rules.hopeless.store(hopeless, Ordering::SeqCst);
             drop(ledger);
             drop(place);
-            shared.rules.hopeless.store(hopeless, Ordering::SeqCst);
             // With connections left, callers may be served by those.
             if hopeless && shared.survey(now).open == 0 {
                 shared.exchange.refuse_all(|| error.clone());
@@ -120,7 +122,8 @@ impl<M: ManageConnection> Shared<M> {
         // Up to a tenth earlier, so that connections born together do not die together.
         let lifetime = self.settings.max_lifetime;
         let expires_at = lifetime.map_or(NEVER, |lifetime| {
-            after(now, lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()))
+            let lifetime = ticks(lifetime);
+            now.saturating_add(lifetime - fastrand::u64(0..=lifetime / 10))
         });
         place.desk().seat(id, expires_at, now);
         Box::new(Entry {
@@ -185,6 +188,8 @@ impl<M: ManageConnection> Shared<M> {
                     self.name
                 );
             }
+            // A slot may be free now, and what waits in the backlog may block for long.
+            self.stir(self.clock.now());
             let mut ledger = self.ledger.lock();
             let Some(next) = ledger.backlog.pop_front() else {
                 ledger.lanes_in_use -= 1;
@@ -192,7 +197,6 @@ impl<M: ManageConnection> Shared<M> {
             };
             care = next;
         }
-        self.stir(self.clock.now());
     }
 
     fn run(self: &Arc<Self>, care: Care<M>) {
@@ -293,7 +297,10 @@ impl<M: ManageConnection> Shared<M> {
     fn report(&self, error: M::Error) {
         match &self.settings.error_handler {
             Some(handler) => self.guarded("error handler", || handler.handle_error(error)),
-            None => log::error!("millpond: pool {}: {error}", self.name),
+            // What the error prints is the manager's code.
+            None => self.guarded("error's text", || {
+                log::error!("millpond: pool {}: {error}", self.name);
+            }),
         }
     }
 
@@ -304,14 +311,17 @@ impl<M: ManageConnection> Shared<M> {
         hook: &Hook<M>,
         lease: &mut PooledConnection<M>,
     ) -> Result<(), Error> {
-        let error = match catch_unwind(AssertUnwindSafe(|| hook(&mut *lease))) {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => {
+        let run = || {
+            hook(&mut *lease).map_err(|error| {
                 let kind = (self.knowledge.classify)(&error);
                 let message = format!("the before_lease hook failed: {error}");
                 let source = (self.knowledge.capture)(error);
                 Error::new(kind, Phase::Hook, message).with_source(source)
-            }
+            })
+        };
+        let error = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
             Err(panic) => {
                 let message = format!("the before_lease hook panicked: {}", text_of(&*panic));
                 Error::new(ErrorKind::Other, Phase::Hook, message)

@@ -163,10 +163,13 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
         }
     }
 
-    /// Opens, pauses or closes the gate. Who waits goes on waiting: after closing,
-    /// call [`refuse_all`](Self::refuse_all).
+    /// Opens, pauses or closes the gate; a closed one stays closed. Who waits goes on
+    /// waiting: after closing, call [`refuse_all`](Self::refuse_all).
     pub(crate) fn set_gate(&self, gate: Gate) {
-        self.rules.gate.store(gate as u8, Ordering::SeqCst);
+        let change = |now| (now != Gate::Closed as u8).then_some(gate as u8);
+        let gates = &self.rules.gate;
+        // Fails when it is closed.
+        let _ = gates.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
         self.settle();
     }
 
@@ -221,6 +224,14 @@ impl<T: Slotted, D: Default, E> Exchange<T, D, E> {
             self.line.call(true);
         }
         true
+    }
+
+    /// Gives a box back to its slot and to nobody in particular, so that whoever takes
+    /// it screens it. Says what [`put`](Self::put) says.
+    pub(crate) fn publish(&self, item: Box<T>) -> bool {
+        self.slots.slot(item.slot()).put(item);
+        self.settle();
+        self.gate() != Gate::Closed
     }
 
     /// Gives a box to the head of the line even if it could be overtaken: the box

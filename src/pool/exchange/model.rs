@@ -218,3 +218,51 @@ fn two_boxes_for_two_impatient_waiters() {
 fn two_hand_offs_reach_two_waiters() {
     two_boxes_for_two_waiters(0);
 }
+
+/// Whoever holds the line's queue for another reason answers for those who come by.
+#[test]
+fn who_looks_at_the_line_answers_the_bell() {
+    check(3, || {
+        let exchange = exchange(1, NEVER);
+        let token = exchange.take(&Clock::System).expect("full");
+        let waiter = {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || obtain(&exchange, NEVER).expect("served"))
+        };
+        let onlooker = {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || exchange.waiting_threads().len())
+        };
+        exchange.put(token, &Clock::System);
+        assert!(onlooker.join().expect("no panic") <= 1);
+        let token = waiter.join().expect("no panic");
+        exchange.put(token, &Clock::System);
+        all_are_back(&exchange, 1);
+    });
+}
+
+/// Two threads give at once: who finds the queue taken leaves it to the other.
+#[test]
+fn two_givers_serve_two_waiters() {
+    check(1, || {
+        let exchange = exchange(2, 0);
+        let [one, two] = [(); 2].map(|()| exchange.take(&Clock::System).expect("full"));
+        let waiters = [(); 2].map(|()| {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || obtain(&exchange, NEVER).expect("served"))
+        });
+        let giver = {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || {
+                exchange.put(one, &Clock::System);
+            })
+        };
+        exchange.put(two, &Clock::System);
+        giver.join().expect("no panic");
+        for waiter in waiters {
+            let token = waiter.join().expect("no panic");
+            exchange.put(token, &Clock::System);
+        }
+        all_are_back(&exchange, 2);
+    });
+}

@@ -90,22 +90,65 @@ mod model {
         loom::thread::park();
     }
 
-    /// `parking_lot`'s interface over loom's mutex.
-    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+    /// `parking_lot`'s interface over loom's mutex. Its unlocking is no step that loom
+    /// puts others before, so its `try_lock` alone would almost never fail: the flag is
+    /// such a step.
+    pub(crate) struct Mutex<T> {
+        held: AtomicBool,
+        data: loom::sync::Mutex<T>,
+    }
+
+    pub(crate) struct MutexGuard<'a, T> {
+        held: &'a AtomicBool,
+        data: loom::sync::MutexGuard<'a, T>,
+    }
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
+            Self {
+                held: AtomicBool::new(false),
+                data: loom::sync::Mutex::new(value),
+            }
         }
 
-        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-            self.0
-                .lock()
-                .expect("no model panics while it holds a lock")
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            let data = self.data.lock();
+            self.guard(data.expect("no model panics while it holds a lock"))
         }
 
-        pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
-            self.0.try_lock().ok()
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            if self.held.load(Ordering::Acquire) {
+                return None;
+            }
+            self.data.try_lock().ok().map(|data| self.guard(data))
+        }
+
+        fn guard<'a>(&'a self, data: loom::sync::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.held.store(true, Ordering::Release);
+            MutexGuard {
+                held: &self.held,
+                data,
+            }
+        }
+    }
+
+    impl<T> std::ops::Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.data
+        }
+    }
+
+    impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.data
+        }
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.held.store(false, Ordering::Release);
         }
     }
 
