@@ -326,6 +326,39 @@ fn max_lifetime_holds_under_constant_load() {
     assert!(script.peak.load(SeqCst) <= 4);
 }
 
+/// Callers that join an empty pool at the same moment must not leave the look at the
+/// demand to each other.
+#[test]
+fn callers_that_come_together_are_not_overlooked() {
+    for _ in 0..200 {
+        let pool = builder(4)
+            .min_idle(Some(0))
+            .build_unchecked(scripted::Manager::new());
+        let together = std::sync::Barrier::new(4);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    let lease = pool.get_timeout(Duration::from_secs(5));
+                    lease.expect("connecting takes no time");
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn the_longest_durations_do_not_stop_the_upkeep() {
+    let builder = builder(2)
+        .idle_timeout(Some(Duration::MAX))
+        .max_lifetime(Some(Duration::MAX))
+        .connection_timeout(Duration::MAX)
+        .keepalive_interval(Some(20 * MS));
+    let (pool, script) = open(builder);
+    drop(lease_all(&pool));
+    until("pings", || script.checks.load(SeqCst) >= 4);
+}
+
 #[test]
 fn idle_connections_are_pinged_at_the_interval() {
     const INTERVAL: Duration = Duration::from_millis(100);

@@ -46,6 +46,28 @@ fn strictly_first_come_first_served() {
     }
 }
 
+/// A connection that goes from hand to hand is checked like any other.
+#[test]
+fn every_lease_is_checked_also_under_contention() {
+    let manager = Manager::new();
+    let script = manager.script();
+    let builder = pool_of(1)
+        .test_on_check_out(true)
+        .overtaking(Duration::ZERO);
+    let pool = builder.build(manager).expect("opens");
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    drop(pool.get().expect("a connection"));
+                }
+            });
+        }
+    });
+    let checks = script.checks.load(SeqCst);
+    assert!(checks >= 300, "{checks} checks for 300 leases");
+}
+
 /// Threads that take and return without a pause do not starve one that waits.
 #[test]
 fn a_waiter_is_not_overtaken_for_ever() {

@@ -27,12 +27,21 @@ pub(super) fn is_dirty(sql: &str) -> bool {
         return true;
     }
     let text = sql.to_ascii_lowercase();
-    // `SELECT ... INTO TEMP t` makes a table; `pg_advisory_xact_lock` ends with the
-    // transaction and is not in the list.
+    // `EXPLAIN ANALYZE` runs what it explains.
+    if word == "explain" && text.contains("analy") {
+        return true;
+    }
+    // `pg_advisory_xact_lock` ends with the transaction and is not in the list.
     LASTING.iter().any(|name| text.contains(name))
-        || text.contains("into temp")
+        || names_temporary(&text)
         || text.contains("pg_advisory_lock_shared")
         || text.contains("dblink")
+}
+
+/// `SELECT ... INTO TEMP t` and `INTO pg_temp.t` make a table.
+fn names_temporary(text: &str) -> bool {
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.any(|word| ["temp", "temporary"].contains(&word) || word.starts_with("pg_temp"))
 }
 
 /// The first word after white space, comments and opening brackets.
@@ -68,6 +77,8 @@ mod tests {
             "WITH x AS (SELECT 1) UPDATE t SET a = 1",
             "select pg_advisory_xact_lock(1)",
             "VALUES (1)",
+            "select temperature from rooms",
+            "EXPLAIN SELECT 1",
         ] {
             assert!(!is_dirty(sql), "{sql}");
         }
@@ -84,6 +95,9 @@ mod tests {
             "select pg_advisory_lock(1)",
             "select pg_try_advisory_lock_shared(1)",
             "SELECT 1 INTO TEMPORARY t",
+            "SELECT 1 INTO\n  TEMP t",
+            "SELECT 1 INTO pg_temp.t",
+            "EXPLAIN (ANALYZE) CREATE TABLE t AS SELECT 1",
             "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
             "PREPARE p AS SELECT 1",
             "/* a /* nested */ */ select 1",
