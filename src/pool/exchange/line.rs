@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_utils::CachePadded;
 
 use super::sync::{
-    Arc, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Thread, barrier, current,
+    Arc, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Thread, TriedMutex, barrier, current,
 };
 use crate::clock::{NEVER, Ticks};
 
@@ -143,7 +143,7 @@ impl<T, E> Waiter<T, E> {
 type Queue<T, E> = VecDeque<Arc<Waiter<T, E>>>;
 
 pub(crate) struct Line<T, E> {
-    queue: Mutex<Queue<T, E>>,
+    queue: TriedMutex<Queue<T, E>>,
     front: CachePadded<Front>,
 }
 
@@ -194,7 +194,7 @@ impl<T, E> Drop for Vigil<'_, T, E> {
 impl<T, E> Line<T, E> {
     pub(crate) fn new() -> Self {
         Self {
-            queue: Mutex::new(VecDeque::new()),
+            queue: TriedMutex::new(VecDeque::new()),
             front: CachePadded::new(Front {
                 waiting: AtomicUsize::new(0),
                 head_since: AtomicU64::new(NEVER),

@@ -4,7 +4,7 @@
 #[cfg(not(millpond_loom))]
 mod real {
     pub(crate) use crossbeam_utils::atomic::AtomicCell;
-    pub(crate) use parking_lot::Mutex;
+    pub(crate) use parking_lot::{Mutex, Mutex as TriedMutex};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
     pub(crate) use std::thread::{Thread, current};
@@ -90,12 +90,30 @@ mod model {
         loom::thread::park();
     }
 
-    /// `parking_lot`'s interface over loom's mutex. Its unlocking is no step that loom
-    /// puts others before, so its `try_lock` alone would almost never fail: the flag is
-    /// such a step.
-    pub(crate) struct Mutex<T> {
+    /// `parking_lot`'s interface over loom's mutex.
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            let guard = self.0.lock();
+            guard.expect("no model panics while it holds a lock")
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
+
+    /// One whose `try_lock` matters. The unlocking of loom's own is no step that loom
+    /// puts others before, so its `try_lock` would almost never fail; the flag is such a
+    /// step, and costs as many more interleavings.
+    pub(crate) struct TriedMutex<T> {
         held: AtomicBool,
-        data: loom::sync::Mutex<T>,
+        data: Mutex<T>,
     }
 
     pub(crate) struct MutexGuard<'a, T> {
@@ -103,24 +121,23 @@ mod model {
         data: loom::sync::MutexGuard<'a, T>,
     }
 
-    impl<T> Mutex<T> {
+    impl<T> TriedMutex<T> {
         pub(crate) fn new(value: T) -> Self {
             Self {
                 held: AtomicBool::new(false),
-                data: loom::sync::Mutex::new(value),
+                data: Mutex::new(value),
             }
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            let data = self.data.lock();
-            self.guard(data.expect("no model panics while it holds a lock"))
+            self.guard(self.data.lock())
         }
 
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             if self.held.load(Ordering::Acquire) {
                 return None;
             }
-            self.data.try_lock().ok().map(|data| self.guard(data))
+            self.data.try_lock().map(|data| self.guard(data))
         }
 
         fn guard<'a>(&'a self, data: loom::sync::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
