@@ -101,6 +101,31 @@ fn a_refused_login_is_tried_seldom_however_often_callers_ask() {
     until("it is found out without help", || pool.get().is_ok());
 }
 
+/// While a connection is left, callers wait for it; when it goes too, they are told.
+#[test]
+fn who_waits_for_the_last_connection_is_told_when_it_goes() {
+    let manager = Manager::new();
+    let script = manager.script();
+    let pool = builder().max_size(2).min_idle(Some(1));
+    let pool = pool.build(manager).expect("opens");
+    let last = pool.get().expect("a connection");
+    script.set(|script| &script.always_at_connect, Act::WrongPassword);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let error = pool.get().expect_err("none is left");
+            (error.kind(), Instant::now())
+        });
+        until("an attempt", || script.attempts() >= 2);
+        until("it waits on", || pool.state().connecting == 0);
+        assert_eq!(pool.state().waiters, 1);
+        let gone = Instant::now();
+        last.discard();
+        let (kind, told) = waiter.join().expect("no panic");
+        assert_eq!(kind, ErrorKind::Authentication);
+        assert!(told - gone < Duration::from_secs(2), "{:?}", told - gone);
+    });
+}
+
 #[test]
 fn an_error_that_the_backend_panics_over_is_one_like_others() {
     scripted::quiet_panics();

@@ -293,6 +293,13 @@ impl<M: ManageConnection> Shared<M> {
         }
     }
 
+    /// The last connection is gone, or the first did not come: so for those in line too.
+    pub(super) fn refuse_waiters_if_hopeless(&self, now: Ticks) {
+        if let Err(error) = self.refuse_if_hopeless(now) {
+            self.exchange.refuse_all(|| error.clone());
+        }
+    }
+
     /// A lease ended: the connection goes back, into care, or out.
     pub(super) fn give_back(mut entry: Box<Entry<M>>) {
         let tether = Arc::clone(&entry.place.tether);

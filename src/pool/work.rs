@@ -66,15 +66,12 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
                 .create_failed
                 .fetch_add(1, Ordering::Relaxed);
             let mut ledger = shared.ledger.lock();
-            ledger.note_failure(error.clone(), now, shared.settings.retry_delay);
+            ledger.note_failure(error, now, shared.settings.retry_delay);
             let hopeless = ledger.hopeless;
             shared.rules.hopeless.store(hopeless, Ordering::SeqCst);
             drop(ledger);
             drop(place);
-            // With connections left, callers may be served by those.
-            if hopeless && shared.survey(now).open == 0 {
-                shared.exchange.refuse_all(|| error.clone());
-            }
+            shared.refuse_waiters_if_hopeless(now);
         }
     }
     drop(attempt);
@@ -189,7 +186,9 @@ impl<M: ManageConnection> Shared<M> {
                 );
             }
             // A slot may be free now, and what waits in the backlog may block for long.
-            self.stir(self.clock.now());
+            let now = self.clock.now();
+            self.stir(now);
+            self.refuse_waiters_if_hopeless(now);
             let mut ledger = self.ledger.lock();
             let Some(next) = ledger.backlog.pop_front() else {
                 ledger.lanes_in_use -= 1;
