@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use millpond::backend::{self, Backend};
-use millpond::{ConnectFailure, ErrorKind, ManageConnection, Pool};
+use millpond::{ConnectFailure, Deadline, ErrorKind, ManageConnection, NoOperation, Pool};
 
 /// Makes connections to an upper-casing service.
 struct Upper {
@@ -74,6 +74,19 @@ impl ManageConnection for Upper {
 /// Optional: what the pool may know beyond r2d2's trait.
 impl Backend for Upper {
     const NAME: &'static str = "upper";
+
+    type Operation = NoOperation;
+
+    type Reply = ();
+
+    fn execute(
+        &self,
+        _: &mut Line,
+        operation: &NoOperation,
+        _: Deadline,
+    ) -> Result<(), millpond::Error> {
+        match *operation {}
+    }
 
     fn endpoint(&self) -> String {
         self.address.to_string()

@@ -12,6 +12,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::pool::{Holder, State};
 
@@ -184,6 +185,7 @@ struct Inner {
     phase: Phase,
     message: String,
     outcome_unknown: bool,
+    retry_after: Option<Duration>,
     pool: Option<Arc<str>>,
     endpoint: Option<Arc<str>>,
     state: Option<State>,
@@ -200,6 +202,7 @@ impl Error {
             phase,
             message: message.into(),
             outcome_unknown: false,
+            retry_after: None,
             pool: None,
             endpoint: None,
             state: None,
@@ -226,6 +229,13 @@ impl Error {
     #[must_use]
     pub fn with_outcome_unknown(mut self) -> Self {
         self.0.outcome_unknown = true;
+        self
+    }
+
+    /// Adds how long the server asks to wait before the next attempt.
+    #[must_use]
+    pub fn with_retry_after(mut self, pause: Duration) -> Self {
+        self.0.retry_after = Some(pause);
         self
     }
 
@@ -268,6 +278,11 @@ impl Error {
     /// Whether the operation was sent and it is not known whether it took effect.
     pub fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
+    }
+
+    /// How long the server asks to wait before the next attempt, where it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// The name of the pool, where one is involved.
@@ -316,6 +331,9 @@ impl fmt::Debug for Error {
         out.field("message", &inner.message);
         if inner.outcome_unknown {
             out.field("outcome_unknown", &true);
+        }
+        if let Some(pause) = inner.retry_after {
+            out.field("retry_after", &pause);
         }
         if let Some(pool) = &inner.pool {
             out.field("pool", pool);

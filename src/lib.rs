@@ -117,10 +117,14 @@
 pub mod backend;
 mod clock;
 mod config;
+mod deadline;
 mod error;
 pub mod event;
+mod execute;
 mod keeper;
+pub mod operation;
 mod pool;
+mod recovery;
 #[cfg(feature = "_net")]
 mod security;
 
@@ -132,8 +136,10 @@ pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
 pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 #[cfg(feature = "redis")]
 pub use backend::redis::{Redis, RedisConfig, RedisConnection};
+pub use deadline::Deadline;
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use event::{HandleEvent, NopEventHandler};
+pub use operation::{Envelope, NoOperation, Operation, Outcome, Priority};
 pub use pool::{
     Builder, CloseReason, ConnectionInfo, Holder, Pool, PoolMetrics, PooledConnection, Reset, State,
 };
@@ -141,6 +147,7 @@ pub use r2d2::{
     CustomizeConnection, Extensions, HandleError, LoggingErrorHandler, ManageConnection,
     NopConnectionCustomizer, NopErrorHandler,
 };
+pub use recovery::RetryPolicy;
 #[cfg(feature = "_net")]
 pub use security::{Secret, Tls};
 

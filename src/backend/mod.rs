@@ -6,12 +6,12 @@
 //!
 //! [`Backend`] is what a manager may tell a pool beyond r2d2's
 //! [`ManageConnection`]: how its errors are classified, how a connection is
-//! cleaned for its next user, how healthy the service is. A manager of this crate
-//! calls [`adopt`] when it is made, so that every pool over it, however built,
-//! knows; a manager of your own does the same:
+//! cleaned for its next user, how healthy the service is, and how it runs operations, one
+//! by one and in groups. A manager of this crate calls [`adopt`] when it is made, so that
+//! every pool over it, however built, knows; a manager of your own does the same:
 //!
 //! ```
-//! # use millpond::{backend::{self, Backend, Service}, ErrorKind, ManageConnection, Reset};
+//! # use millpond::{backend::{self, Backend, Service}, Deadline, Error, ErrorKind, ManageConnection, NoOperation, Reset};
 //! # #[derive(Debug)] struct Down;
 //! # impl std::fmt::Display for Down { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("down") } }
 //! # impl std::error::Error for Down {}
@@ -34,8 +34,13 @@
 //!
 //! impl Backend for Echo {
 //!     const NAME: &'static str = "echo";
+//!     type Operation = NoOperation; // only leases
+//!     type Reply = ();
 //!     fn endpoint(&self) -> String { "echo.internal:7".into() }
 //!     fn classify(_: &Down) -> ErrorKind { ErrorKind::ConnectionLost }
+//!     fn execute(&self, _: &mut (), operation: &NoOperation, _: Deadline) -> Result<(), Error> {
+//!         match *operation {}
+//!     }
 //! }
 //! # let pool = millpond::Pool::new(Echo::new()).unwrap();
 //! ```
@@ -53,16 +58,30 @@ use std::time::Duration;
 
 use r2d2::ManageConnection;
 
-use crate::error::ErrorKind;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::{Operation, Outcome};
 use crate::pool::{self, Reset};
 
 /// What a manager tells a pool beyond r2d2's trait. See the [module](self).
 ///
-/// No method may block longer than the manager's own timeouts: `endpoint`,
-/// `classify` and `is_clean` do no I/O at all.
+/// No method may block longer than the manager's own timeouts, and `execute` and
+/// `execute_batch` no longer than their deadline: `endpoint`, `classify` and `is_clean` do
+/// no I/O at all.
 pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
     /// The backend's short name, such as `postgres`.
     const NAME: &'static str;
+
+    /// Whether a group of operations costs less than the same operations one by one, so
+    /// that a batch makes its groups large. Else they are as small as keeps its workers
+    /// busy.
+    const NATIVE_BATCH: bool = false;
+
+    /// What it runs; [`NoOperation`](crate::NoOperation) if nothing.
+    type Operation: Operation;
+
+    /// What an operation gives back.
+    type Reply: Send + 'static;
 
     /// The server's address as an operator would write it, without user or
     /// password: `db1.internal:5432/app`.
@@ -70,6 +89,41 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
 
     /// The error's kind.
     fn classify(error: &Self::Error) -> ErrorKind;
+
+    /// Runs one operation, which has been validated.
+    ///
+    /// # Errors
+    /// What the server refused ([`Phase::Operation`](crate::Phase::Operation)), and what
+    /// befell the connection; marked with
+    /// [`outcome_unknown`](Error::with_outcome_unknown) if the operation may have taken
+    /// effect all the same. At the deadline,
+    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded).
+    fn execute(
+        &self,
+        conn: &mut Self::Connection,
+        operation: &Self::Operation,
+        deadline: Deadline,
+    ) -> Result<Self::Reply, Error>;
+
+    /// Runs a group of operations, in any order, and gives each its own outcome, in the
+    /// order of the slice: exactly one for each. What one does must not fail another. An
+    /// outcome of [`NotExecuted`](Outcome::NotExecuted) or one that failed with a
+    /// [`Conflict`](ErrorKind::Conflict) is tried again by the caller, as are those that
+    /// may run twice. By default one after the other.
+    fn execute_batch(
+        &self,
+        conn: &mut Self::Connection,
+        operations: &[&Self::Operation],
+        deadline: Deadline,
+    ) -> Vec<Outcome<Self::Reply>> {
+        let run = |operation: &&Self::Operation| {
+            if let Some(error) = why_not_begun(self, conn, deadline) {
+                return Outcome::NotExecuted(error);
+            }
+            self.execute(conn, operation, deadline).into()
+        };
+        operations.iter().map(run).collect()
+    }
 
     /// Whether this connection can go to its next user as it is, under this
     /// policy. Called on the thread that returns the lease, so it does no I/O: it
@@ -103,6 +157,28 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
         let _ = conn;
         Traffic::default()
     }
+}
+
+/// Why no further operation of a group can be begun on this connection, if none can.
+fn why_not_begun<B: Backend>(
+    backend: &B,
+    conn: &mut B::Connection,
+    deadline: Deadline,
+) -> Option<Error> {
+    let (kind, why) = if deadline.is_over() {
+        (
+            ErrorKind::DeadlineExceeded,
+            "the deadline was over before its turn came",
+        )
+    } else if backend.has_broken(conn) {
+        (
+            ErrorKind::ConnectionLost,
+            "the connection was lost before its turn came",
+        )
+    } else {
+        return None;
+    };
+    Some(Error::new(kind, Phase::Operation, why).with_endpoint(backend.endpoint()))
 }
 
 /// Makes every pool over this manager type know its [`Backend`]. Cheap; call it

@@ -197,7 +197,7 @@ impl<M: ManageConnection> Builder<M> {
 impl<M: ManageConnection> Builder<M> {
     /// Takes `POOL_MAX_CONNECTIONS` (10), `POOL_MIN_CONNECTIONS` (2),
     /// `POOL_CONNECTION_TIMEOUT` (30.0), `POOL_IDLE_TIMEOUT` (300.0),
-    /// `POOL_RETRY_DELAY` (1.0) and `POOL_HEALTH_CHECK_INTERVAL` (60.0) from the
+    /// `POOL_RETRY_ATTEMPTS` (3), `POOL_RETRY_DELAY` (1.0) and `POOL_HEALTH_CHECK_INTERVAL` (60.0) from the
     /// environment, times in seconds; in brackets the defaults.
     ///
     /// # Errors
@@ -224,6 +224,7 @@ impl<M: ManageConnection> Builder<M> {
             .seconds("POOL_CONNECTION_TIMEOUT")
             .unwrap_or(seconds(30));
         let idle = vars.seconds("POOL_IDLE_TIMEOUT").unwrap_or(seconds(300));
+        let attempts = vars.parse("POOL_RETRY_ATTEMPTS", "a whole number");
         let retry = vars.seconds("POOL_RETRY_DELAY").unwrap_or(seconds(1));
         let check = vars
             .seconds("POOL_HEALTH_CHECK_INTERVAL")
@@ -234,6 +235,7 @@ impl<M: ManageConnection> Builder<M> {
             .min_idle(Some(named.unwrap_or(2).min(max_size)))
             .connection_timeout(timeout)
             .idle_timeout(Some(idle))
+            .retry_attempts(attempts.unwrap_or(3))
             .retry_delay(retry)
             .keepalive_interval(Some(check)))
     }
@@ -293,9 +295,16 @@ impl<M: ManageConnection> Builder<M> {
         self
     }
 
-    /// The longest pause between two attempts to connect; a second by default, and
-    /// half of one at most while callers wait. Pauses grow exponentially up to it,
-    /// with full jitter.
+    /// How many attempts [`Pool::execute`] makes in all at an operation that says nothing
+    /// about it; 3 by default, and none counts as one.
+    pub fn retry_attempts(mut self, attempts: u32) -> Self {
+        self.settings.retry_attempts = attempts;
+        self
+    }
+
+    /// The longest pause between two attempts at an operation, and between two to
+    /// connect (there half a second at most while callers wait); a second by default.
+    /// Pauses grow exponentially up to it, with full jitter.
     pub fn retry_delay(mut self, longest: Duration) -> Self {
         self.settings.retry_delay = longest;
         self

@@ -116,6 +116,13 @@ impl<M: ManageConnection> PooledConnection<M> {
         }
     }
 
+    /// The manager and the connection, to run something on it.
+    pub(crate) fn parts(this: &mut Self) -> (&M, &mut M::Connection) {
+        this.note_user();
+        let entry = this.entry_mut();
+        (&entry.place.shared().manager, &mut entry.conn)
+    }
+
     /// Closes the connection instead of giving it back; the pool opens another one
     /// when it needs one.
     ///

@@ -63,6 +63,7 @@ use self::shared::Shared;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::keeper::{self, Tended};
+use crate::recovery::RetryPolicy;
 
 /// What is done with a connection when its lease ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -343,6 +344,21 @@ impl<M: ManageConnection> Pool<M> {
     /// How long a connection may stay unused.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.0.shared.settings.idle_timeout
+    }
+
+    /// How often and when operations are tried again that say nothing about it.
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        let settings = &self.0.shared.settings;
+        RetryPolicy::new(settings.retry_attempts).longest_pause(settings.retry_delay)
+    }
+
+    /// Adds to an error where it happened.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        let error = error.with_pool(Arc::clone(&self.0.shared.name));
+        if error.endpoint().is_some() || self.0.shared.endpoint.is_empty() {
+            return error;
+        }
+        error.with_endpoint(Arc::clone(&self.0.shared.endpoint))
     }
 
     /// How long [`get`](Self::get) waits at most.

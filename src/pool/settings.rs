@@ -29,6 +29,7 @@ pub(super) struct Settings<M: ManageConnection> {
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) max_connecting: u32,
     pub(super) overtaking: Duration,
+    pub(super) retry_attempts: u32,
     pub(super) retry_delay: Duration,
     pub(super) reset: Reset,
     pub(super) max_waiters: Option<u32>,
@@ -58,6 +59,7 @@ impl<M: ManageConnection> Default for Settings<M> {
             keepalive_interval: Some(Duration::from_secs(60)),
             max_connecting: 4,
             overtaking: Duration::from_millis(4),
+            retry_attempts: 3,
             retry_delay: Duration::from_secs(1),
             reset: Reset::Fast,
             max_waiters: None,
@@ -105,6 +107,7 @@ impl<M: ManageConnection> fmt::Debug for Settings<M> {
             .field("keepalive_interval", &self.keepalive_interval)
             .field("max_connecting", &self.max_connecting)
             .field("overtaking", &self.overtaking)
+            .field("retry_attempts", &self.retry_attempts)
             .field("retry_delay", &self.retry_delay)
             .field("reset", &self.reset)
             .field("max_waiters", &self.max_waiters)

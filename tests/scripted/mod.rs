@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millpond::backend::{self, Backend};
-use millpond::{ConnectFailure, ErrorKind, ManageConnection};
+use millpond::{ConnectFailure, Deadline, Error, ErrorKind, ManageConnection, NoOperation};
 
 /// What the manager does, and what happened to it.
 #[derive(Default)]
@@ -199,6 +199,14 @@ impl ManageConnection for Manager {
 
 impl Backend for Manager {
     const NAME: &'static str = "scripted";
+
+    type Operation = NoOperation;
+
+    type Reply = ();
+
+    fn execute(&self, _: &mut Conn, operation: &NoOperation, _: Deadline) -> Result<(), Error> {
+        match *operation {}
+    }
 
     fn endpoint(&self) -> String {
         "nowhere:0".into()

@@ -14,7 +14,9 @@ use super::connector::{Lender, Line, NoResolver};
 use super::errors;
 use super::request::Defaults;
 use crate::backend::{self, Backend, Role, Service, Traffic};
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::NoOperation;
 
 /// Makes connections to an HTTP service.
 ///
@@ -145,6 +147,19 @@ impl r2d2::ManageConnection for Http {
 
 impl Backend for Http {
     const NAME: &'static str = "http";
+
+    type Operation = NoOperation;
+
+    type Reply = ();
+
+    fn execute(
+        &self,
+        _: &mut Self::Connection,
+        operation: &NoOperation,
+        _: Deadline,
+    ) -> Result<(), Error> {
+        match *operation {}
+    }
 
     fn endpoint(&self) -> String {
         self.endpoint.clone()

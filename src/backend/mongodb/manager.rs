@@ -19,7 +19,9 @@ use super::sockets::{Counters, SocketMeter, Sockets};
 use super::topology::{Doom, Topology};
 use super::{driver, errors, runtime, service};
 use crate::backend::{self, Backend, Service};
+use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
+use crate::operation::NoOperation;
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -320,6 +322,19 @@ impl ManageConnection for MongoDb {
 
 impl Backend for MongoDb {
     const NAME: &'static str = "mongodb";
+
+    type Operation = NoOperation;
+
+    type Reply = ();
+
+    fn execute(
+        &self,
+        _: &mut Self::Connection,
+        operation: &NoOperation,
+        _: Deadline,
+    ) -> Result<(), Error> {
+        match *operation {}
+    }
 
     fn endpoint(&self) -> String {
         self.shared.endpoint.to_string()

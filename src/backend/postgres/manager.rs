@@ -15,7 +15,9 @@ use super::connection::PostgresConnection;
 use super::errors::ours;
 use super::probe;
 use crate::backend::{self, Backend, Role, Service, Traffic};
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::NoOperation;
 use crate::pool::Reset;
 
 /// Undoes what a session may have kept, but for the prepared statements:
@@ -266,6 +268,19 @@ impl ManageConnection for Postgres {
 
 impl Backend for Postgres {
     const NAME: &'static str = "postgres";
+
+    type Operation = NoOperation;
+
+    type Reply = ();
+
+    fn execute(
+        &self,
+        _: &mut Self::Connection,
+        operation: &NoOperation,
+        _: Deadline,
+    ) -> Result<(), Error> {
+        match *operation {}
+    }
 
     fn endpoint(&self) -> String {
         self.endpoint.clone()

@@ -16,7 +16,9 @@ use super::tls;
 use super::wire::{Login, converse, hello, open, remaining, resolve, set_name, timed_out};
 use crate::backend::{self, Backend, Service, Traffic};
 use crate::config::Vars;
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::NoOperation;
 use crate::pool::Reset;
 
 /// Makes connections to Redis.
@@ -275,6 +277,19 @@ impl r2d2::ManageConnection for Redis {
 
 impl Backend for Redis {
     const NAME: &'static str = "redis";
+
+    type Operation = NoOperation;
+
+    type Reply = ();
+
+    fn execute(
+        &self,
+        _: &mut Self::Connection,
+        operation: &NoOperation,
+        _: Deadline,
+    ) -> Result<(), Error> {
+        match *operation {}
+    }
 
     fn endpoint(&self) -> String {
         self.endpoint.clone()

@@ -1,0 +1,111 @@
+//! Running single operations: on a lease, or on a pool with retries and a deadline.
+
+use std::borrow::Borrow;
+
+use crate::backend::Backend;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::Operation;
+use crate::pool::{Pool, PooledConnection};
+use crate::recovery::may_retry;
+
+impl<B: Backend> Pool<B> {
+    /// Takes a lease, runs the operation, and tries again what is safe to try again: what
+    /// was certainly not applied, or is [`idempotent`](Operation::idempotent) or a read; as
+    /// often and with such pauses as the operation's [`retry`](Operation::retry) policy or
+    /// else the pool's ([`retry_attempts`](crate::Builder::retry_attempts)) says.
+    ///
+    /// The operation's [`deadline`](Operation::deadline) is total: waiting for a lease,
+    /// connecting, attempts and pauses together, and it holds on a server that has
+    /// stopped answering. Without one, waiting for a lease ends after
+    /// [`connection_timeout`](Pool::connection_timeout), and the rest is up to the backend's
+    /// own timeouts.
+    ///
+    /// # Errors
+    /// What [`validate`](Operation::validate) finds, what [`Pool::get`] gives, what the
+    /// server refused, and [`DeadlineExceeded`](ErrorKind::DeadlineExceeded). An error of
+    /// which [`outcome_unknown`](Error::outcome_unknown) is true leaves open whether the
+    /// operation took effect.
+    #[track_caller]
+    pub fn execute(&self, operation: impl Borrow<B::Operation>) -> Result<B::Reply, Error> {
+        let operation = operation.borrow();
+        operation.validate().map_err(|error| self.locate(error))?;
+        let deadline = Deadline::from(operation.envelope().deadline());
+        let usual;
+        let policy = match operation.envelope().retry() {
+            Some(policy) => policy,
+            None => {
+                usual = self.retry_policy();
+                &usual
+            }
+        };
+        let mut failed = 0;
+        loop {
+            let mut lease = self.get_until(deadline)?;
+            let result = self.manager().execute(&mut lease, operation, deadline);
+            drop(lease);
+            let error = match result {
+                Ok(reply) => return Ok(reply),
+                Err(error) => self.locate(error),
+            };
+            failed += 1;
+            if failed >= policy.attempts() || !may_retry(&error, operation.may_repeat()) {
+                return Err(error);
+            }
+            let pause = policy.pause(failed, &error);
+            if deadline.remaining().is_some_and(|left| left <= pause) {
+                return Err(error);
+            }
+            log::debug!(
+                "millpond: attempt {failed} at {} failed: {error}",
+                operation.statement()
+            );
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// A lease by the deadline, and within the pool's own limit.
+    #[track_caller]
+    fn get_until(&self, deadline: Deadline) -> Result<PooledConnection<B>, Error> {
+        let limit = self.connection_timeout();
+        let left = deadline.remaining_within(limit);
+        if !left.is_zero() {
+            let error = match self.get_timeout(left) {
+                Ok(lease) => return Ok(lease),
+                Err(error) => error,
+            };
+            if left == limit || !deadline.is_over() {
+                return Err(error);
+            }
+            let message = format!("no connection by the operation's deadline: {error}");
+            return Err(self.locate(
+                Error::new(ErrorKind::DeadlineExceeded, Phase::Queue, message)
+                    .with_source(std::sync::Arc::new(error)),
+            ));
+        }
+        let message = "the operation's deadline was over before a connection was taken";
+        let error = Error::new(ErrorKind::DeadlineExceeded, Phase::Queue, message);
+        Err(self.locate(error))
+    }
+}
+
+impl<B: Backend> PooledConnection<B> {
+    /// Runs an operation on this lease, once, by the operation's own deadline.
+    ///
+    /// This is an associated function, not a method, so that it is not in the way of an
+    /// `execute` of the driver's: `PooledConnection::execute(&mut lease, &operation)`.
+    ///
+    /// # Errors
+    /// What [`validate`](Operation::validate) finds, what the server refused, and what
+    /// befell the connection.
+    pub fn execute(
+        lease: &mut Self,
+        operation: impl Borrow<B::Operation>,
+    ) -> Result<B::Reply, Error> {
+        let operation = operation.borrow();
+        operation.validate()?;
+        let deadline = Deadline::from(operation.envelope().deadline());
+        let (manager, conn) = PooledConnection::parts(lease);
+        manager.execute(conn, operation, deadline)
+    }
+}

@@ -1,0 +1,94 @@
+//! What became of one operation.
+
+use crate::error::{Error, ErrorKind};
+
+/// What became of one operation. Every operation that is accepted gets exactly one.
+///
+/// ```
+/// use millpond::{Error, ErrorKind, Outcome, Phase};
+///
+/// let refused = Error::new(ErrorKind::Constraint, Phase::Operation, "the key exists");
+/// assert!(matches!(Outcome::<()>::failed(refused), Outcome::Rejected(_)));
+///
+/// let lost = Error::new(ErrorKind::ConnectionLost, Phase::Operation, "reset by peer");
+/// assert!(matches!(Outcome::<()>::failed(lost.clone()), Outcome::NotExecuted(_)));
+/// assert!(matches!(Outcome::<()>::failed(lost.with_outcome_unknown()), Outcome::Unknown(_)));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "an operation may have failed"]
+pub enum Outcome<R> {
+    /// It took effect; this is the reply.
+    Done(R),
+    /// The server refused this one; it has no effect.
+    Rejected(Error),
+    /// It was certainly not applied: expired, cancelled, refused by a full queue, or a
+    /// connection never came. The error says which.
+    NotExecuted(Error),
+    /// It was sent, then the connection was lost or the deadline was over. It may have
+    /// taken effect.
+    Unknown(Error),
+}
+
+impl<R> Outcome<R> {
+    /// The outcome that this error stands for.
+    pub fn failed(error: Error) -> Self {
+        if error.outcome_unknown() {
+            return Self::Unknown(error);
+        }
+        match error.kind() {
+            ErrorKind::Connect(_)
+            | ErrorKind::Exhausted
+            | ErrorKind::Overloaded
+            | ErrorKind::ConnectionLost
+            | ErrorKind::DeadlineExceeded
+            | ErrorKind::ResourceLimit
+            | ErrorKind::Cancelled
+            | ErrorKind::Closed => Self::NotExecuted(error),
+            _ => Self::Rejected(error),
+        }
+    }
+
+    /// Whether it took effect.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+
+    /// The error, unless it took effect.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Done(_) => None,
+            Self::Rejected(error) | Self::NotExecuted(error) | Self::Unknown(error) => Some(error),
+        }
+    }
+
+    /// The reply, or why there is none.
+    ///
+    /// # Errors
+    /// Whatever kept it from being done; see
+    /// [`outcome_unknown`](Error::outcome_unknown).
+    pub fn into_result(self) -> Result<R, Error> {
+        match self {
+            Self::Done(reply) => Ok(reply),
+            Self::Rejected(error) | Self::NotExecuted(error) | Self::Unknown(error) => Err(error),
+        }
+    }
+
+    /// The same outcome with another reply.
+    pub fn map<T>(self, with: impl FnOnce(R) -> T) -> Outcome<T> {
+        match self {
+            Self::Done(reply) => Outcome::Done(with(reply)),
+            Self::Rejected(error) => Outcome::Rejected(error),
+            Self::NotExecuted(error) => Outcome::NotExecuted(error),
+            Self::Unknown(error) => Outcome::Unknown(error),
+        }
+    }
+}
+
+impl<R> From<Result<R, Error>> for Outcome<R> {
+    fn from(result: Result<R, Error>) -> Self {
+        match result {
+            Ok(reply) => Self::Done(reply),
+            Err(error) => Self::failed(error),
+        }
+    }
+}

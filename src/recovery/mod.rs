@@ -1,0 +1,14 @@
+//! What is tried again, when, and when no more.
+//!
+//! Tried again is only what was certainly not applied, or may run twice; and of that only
+//! what can succeed without anybody changing anything
+//! ([`Error::is_retryable`]). Pauses grow exponentially with full jitter, so that
+//! many callers do not come back at once; where the server said that it is overloaded,
+//! half of the pause is certain, since full jitter can draw next to nothing. (See "Exponential
+//! Backoff And Jitter", AWS Architecture Blog, 2015.)
+
+mod retry;
+pub(crate) mod seconds;
+
+pub use self::retry::RetryPolicy;
+pub(crate) use self::retry::may_retry;
