@@ -115,6 +115,8 @@
 //! Developed and tested on Linux.
 
 pub mod backend;
+#[cfg(feature = "batch")]
+pub mod batch;
 mod clock;
 mod config;
 mod deadline;
@@ -136,6 +138,8 @@ pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
 pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 #[cfg(feature = "redis")]
 pub use backend::redis::{Redis, RedisConfig, RedisConnection};
+#[cfg(feature = "batch")]
+pub use batch::{Batch, BatchMetrics, Ticket};
 pub use deadline::Deadline;
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use event::{HandleEvent, NopEventHandler};

@@ -82,6 +82,17 @@ impl<R> Outcome<R> {
             Self::Unknown(error) => Outcome::Unknown(error),
         }
     }
+
+    /// The same outcome with more said in its error.
+    #[cfg(feature = "batch")]
+    pub(crate) fn map_error(self, with: impl FnOnce(Error) -> Error) -> Self {
+        match self {
+            Self::Done(reply) => Self::Done(reply),
+            Self::Rejected(error) => Self::Rejected(with(error)),
+            Self::NotExecuted(error) => Self::NotExecuted(with(error)),
+            Self::Unknown(error) => Self::Unknown(with(error)),
+        }
+    }
 }
 
 impl<R> From<Result<R, Error>> for Outcome<R> {

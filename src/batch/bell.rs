@@ -1,0 +1,80 @@
+//! How the dispatcher sleeps, and who wakes it.
+//!
+//! While every worker is busy a new operation changes nothing, so submitting it does not
+//! wake the dispatcher, unless its deadline comes before the dispatcher would wake anyway:
+//! it sleeps *sated*. With a worker free it sleeps *hungry*, and the first operation wakes
+//! it. Reports of workers always do.
+//!
+//! No wake-up is lost: the dispatcher says how it sleeps and then looks for work once more;
+//! whoever brings work puts it there and then looks how the dispatcher sleeps; both in the
+//! single order of sequentially consistent operations.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
+use std::time::Duration;
+
+use crossbeam_utils::sync::{Parker, Unparker};
+
+use crate::clock::{NEVER, Ticks};
+
+/// `alarm` while the dispatcher is awake: nothing comes before it.
+const AWAKE: Ticks = 0;
+
+/// The dispatcher's own half.
+pub(super) struct Sleeper(Parker);
+
+/// The half of those who wake it.
+pub(super) struct Bell {
+    unparker: Unparker,
+    /// Whatever is due before this moment wakes the dispatcher. [`NEVER`] while it is
+    /// hungry: then everything does.
+    alarm: AtomicU64,
+}
+
+pub(super) fn pair() -> (Sleeper, Bell) {
+    let parker = Parker::new();
+    let bell = Bell {
+        unparker: parker.unparker().clone(),
+        alarm: AtomicU64::new(AWAKE),
+    };
+    (Sleeper(parker), bell)
+}
+
+impl Bell {
+    /// Something is there that is due at this moment; now, where a worker waits for it.
+    pub(super) fn ring(&self, due: Ticks) {
+        // After the work was put there, before the look at how the dispatcher sleeps.
+        fence(SeqCst);
+        let alarm = self.alarm.load(SeqCst);
+        if alarm != AWAKE
+            && (alarm == NEVER || due < alarm)
+            && self.alarm.swap(AWAKE, SeqCst) != AWAKE
+        {
+            self.unparker.unpark();
+        }
+    }
+}
+
+impl Sleeper {
+    /// Sleeps until it is rung for, or for this long; not at all if `anything` is there.
+    /// `hungry`: whatever comes wakes it; else only what is due before `alarm`.
+    pub(super) fn sleep(
+        &self,
+        bell: &Bell,
+        hungry: bool,
+        alarm: Ticks,
+        limit: Duration,
+        anything: impl FnOnce() -> bool,
+    ) {
+        let wakes_before = if hungry {
+            NEVER
+        } else {
+            alarm.clamp(AWAKE + 1, NEVER - 1)
+        };
+        bell.alarm.store(wakes_before, SeqCst);
+        fence(SeqCst);
+        if !anything() {
+            self.0.park_timeout(limit);
+        }
+        bell.alarm.store(AWAKE, SeqCst);
+    }
+}

@@ -1,0 +1,200 @@
+//! What happened in a batch so far.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use crate::operation::Outcome;
+
+/// Why a group was sent off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A worker was free.
+    Free,
+    /// The group was as large as it may be.
+    Full,
+    /// Its oldest operation had waited long enough.
+    Due,
+    /// A deadline was near.
+    Deadline,
+    /// Somebody asked for it.
+    Flush,
+    /// The batch was being closed.
+    Close,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) submitted: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// By [`OutcomeKind`].
+    outcomes: [AtomicU64; 4],
+    pub(super) retries: AtomicU64,
+    groups: AtomicU64,
+    largest_group: AtomicUsize,
+    causes: [AtomicU64; 6],
+    pub(super) running: AtomicUsize,
+    pub(super) depths: [AtomicUsize; 4],
+}
+
+/// Which of the four outcomes it was.
+#[derive(Clone, Copy)]
+pub(super) enum OutcomeKind {
+    Done,
+    Rejected,
+    NotExecuted,
+    Unknown,
+}
+
+impl OutcomeKind {
+    pub(super) fn of<R>(outcome: &Outcome<R>) -> Self {
+        match outcome {
+            Outcome::Done(_) => Self::Done,
+            Outcome::Rejected(_) => Self::Rejected,
+            Outcome::NotExecuted(_) => Self::NotExecuted,
+            Outcome::Unknown(_) => Self::Unknown,
+        }
+    }
+}
+
+/// Outcomes of one group, added up before they are counted.
+#[derive(Default)]
+pub(super) struct Tally([u64; 4]);
+
+impl Tally {
+    pub(super) fn note<R>(&mut self, outcome: &Outcome<R>) {
+        self.0[OutcomeKind::of(outcome) as usize] += 1;
+    }
+}
+
+impl Counters {
+    pub(super) fn add(&self, tally: &Tally) {
+        for (counter, count) in self.outcomes.iter().zip(tally.0) {
+            if count > 0 {
+                counter.fetch_add(count, Relaxed);
+            }
+        }
+    }
+
+    /// One more.
+    pub(super) fn count(&self, kind: OutcomeKind) {
+        self.outcomes[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    /// One less: it had another outcome already.
+    pub(super) fn uncount(&self, kind: OutcomeKind) {
+        self.outcomes[kind as usize].fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn sent_off(&self, operations: usize, cause: Cause) {
+        self.groups.fetch_add(1, Relaxed);
+        self.largest_group.fetch_max(operations, Relaxed);
+        self.causes[cause as usize].fetch_add(1, Relaxed);
+        self.running.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn read(&self, queued: (usize, usize), quarantined: usize) -> BatchMetrics {
+        let cause = |cause: Cause| self.causes[cause as usize].load(Relaxed);
+        // Outcomes first: an operation that gets its own meanwhile is not counted before
+        // it is counted as submitted.
+        let outcomes = &self.outcomes;
+        let [done, rejected, not_executed, unknown] =
+            std::array::from_fn(|kind| outcomes[kind].load(Relaxed));
+        BatchMetrics {
+            submitted: self.submitted.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            done,
+            rejected,
+            not_executed,
+            unknown,
+            retries: self.retries.load(Relaxed),
+            groups: self.groups.load(Relaxed),
+            largest_group: self.largest_group.load(Relaxed),
+            flushed: Flushes {
+                free: cause(Cause::Free),
+                full: cause(Cause::Full),
+                due: cause(Cause::Due),
+                deadline: cause(Cause::Deadline),
+                asked: cause(Cause::Flush),
+                closing: cause(Cause::Close),
+            },
+            running: self.running.load(Relaxed),
+            queued: queued.0,
+            queued_bytes: queued.1,
+            queued_by_priority: std::array::from_fn(|index| self.depths[index].load(Relaxed)),
+            quarantined,
+        }
+    }
+}
+
+/// What happened in a batch so far, and what is in it now; see
+/// [`Batch::metrics`](super::Batch::metrics).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchMetrics {
+    /// Operations that were accepted.
+    pub submitted: u64,
+    /// Operations that `submit` handed back.
+    pub refused: u64,
+    /// Operations that took effect.
+    pub done: u64,
+    /// Operations that the server refused.
+    pub rejected: u64,
+    /// Operations that were certainly not applied.
+    pub not_executed: u64,
+    /// Operations of which nobody knows.
+    pub unknown: u64,
+    /// Attempts that were repeated.
+    pub retries: u64,
+    /// Groups that were sent off.
+    pub groups: u64,
+    /// The most operations that one of them had.
+    pub largest_group: usize,
+    /// Why they were sent off.
+    pub flushed: Flushes,
+    /// Groups that are being executed.
+    pub running: usize,
+    /// Operations in the queue.
+    pub queued: usize,
+    /// Their bytes.
+    pub queued_bytes: usize,
+    /// How many of them are of each priority, the most urgent first.
+    pub queued_by_priority: [usize; 4],
+    /// Operations in the quarantine.
+    pub quarantined: usize,
+}
+
+/// How many groups were sent off for which reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Flushes {
+    /// A worker was free.
+    pub free: u64,
+    /// The group was as large as it may be.
+    pub full: u64,
+    /// Its oldest operation had waited for the batch's timeout.
+    pub due: u64,
+    /// A deadline was near.
+    pub deadline: u64,
+    /// [`flush`](super::Batch::flush) was called.
+    pub asked: u64,
+    /// The batch was being closed.
+    pub closing: u64,
+}
+
+impl fmt::Display for BatchMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} submitted: {} done, {} rejected, {} not executed, {} unknown, {} queued; \
+             {} groups, the largest of {}",
+            self.submitted,
+            self.done,
+            self.rejected,
+            self.not_executed,
+            self.unknown,
+            self.queued,
+            self.groups,
+            self.largest_group
+        )
+    }
+}

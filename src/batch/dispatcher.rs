@@ -1,0 +1,389 @@
+//! The dispatcher: one thread that owns everything that is queued.
+//!
+//! It takes operations out of the channels, keeps them in order ([`Queue`]), forms a group
+//! whenever a worker is free, lets those go whose deadline is over, and brings back those
+//! that are tried again. It does no I/O and never waits for a worker, so it keeps deadlines
+//! even while every worker is stuck at a frozen server.
+//!
+//! It ends when the batch is closed and nothing is left, or when the time allowed for
+//! closing is over; then everything that is left gets its outcome here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::bell::Sleeper;
+use super::counters::Cause;
+use super::job::{Group, Job, Report};
+use super::queue::{Queue, Room};
+use super::settings::{Flush, WhenFull};
+use super::sizing::Sizing;
+use super::ticket::{Cell, Expiry};
+use super::{Shared, closed};
+use crate::backend::Backend;
+use crate::clock::{NEVER, Ticks, between, ticks};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::Outcome;
+
+/// How long an operation that is being executed at its deadline may take to come to an
+/// end; the backends cut it off before.
+const GRACE: Ticks = 80_000_000;
+/// How many operations are taken out of a channel before groups are formed again.
+const INTAKE: usize = 512;
+/// A group whose operation has this much left of its deadline is not held back.
+const NEAR: Ticks = 20_000_000;
+
+/// So many deadlines are kept before those of operations that are over are dropped.
+const PURGE: usize = 1024;
+
+type Timed<T> = BTreeMap<(Ticks, u64), T>;
+
+pub(super) struct Dispatcher<B: Backend> {
+    shared: Arc<Shared<B>>,
+    sleeper: Sleeper,
+    /// One for each priority, the most urgent first.
+    arrivals: [Receiver<Box<Job<B>>>; 4],
+    reports: Receiver<Report<B>>,
+    groups: Sender<Group<B>>,
+    queue: Queue<B>,
+    sizing: Sizing,
+    free_workers: usize,
+    /// The cells of groups that are with the workers.
+    running: HashMap<u64, Vec<Arc<Cell<B::Reply>>>>,
+    /// To be tried again, by the moment.
+    delayed: Timed<Box<Job<B>>>,
+    /// Operations with a deadline of their own.
+    deadlines: Timed<Watch<B::Reply>>,
+    /// With so many of them, those that are over are dropped.
+    purge_at: usize,
+    last_number: u64,
+}
+
+/// An operation whose deadline has to be looked after.
+struct Watch<R> {
+    cell: Arc<Cell<R>>,
+    /// It was being executed at its deadline, and this is a little later.
+    at_last: bool,
+}
+
+/// The ends of the channels that the dispatcher holds.
+pub(super) struct Ends<B: Backend> {
+    pub(super) arrivals: [Receiver<Box<Job<B>>>; 4],
+    pub(super) reports: Receiver<Report<B>>,
+    pub(super) groups: Sender<Group<B>>,
+}
+
+impl<B: Backend> Dispatcher<B> {
+    pub(super) fn new(shared: Arc<Shared<B>>, sleeper: Sleeper, ends: Ends<B>) -> Self {
+        let settings = &shared.settings;
+        let (first, target) = if B::NATIVE_BATCH {
+            (settings.size, Duration::from_millis(250))
+        } else {
+            (1, Duration::from_millis(2))
+        };
+        let target = settings.latency_target.unwrap_or(target);
+        Self {
+            queue: Queue::new(ticks(settings.aging)),
+            sizing: Sizing::new(first, settings.size, ticks(target)),
+            free_workers: settings.workers,
+            shared,
+            sleeper,
+            arrivals: ends.arrivals,
+            reports: ends.reports,
+            groups: ends.groups,
+            running: HashMap::new(),
+            delayed: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
+            purge_at: PURGE,
+            last_number: 0,
+        }
+    }
+
+    /// Runs until the batch is closed and everything has its outcome.
+    pub(super) fn run(mut self) {
+        loop {
+            self.hear_reports();
+            let took_in = self.take_in();
+            let now = self.shared.clock.now();
+            self.expire(now);
+            self.bring_back(now);
+            self.shed();
+            let sent = self.send_off(now);
+            self.note_depths();
+            if self.is_finished(now) {
+                break;
+            }
+            if !took_in && !sent {
+                self.sleep(now);
+            }
+        }
+        self.give_up();
+    }
+
+    /// A number that was not given before.
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Takes in some of what was submitted, the most urgent first; whether there was any.
+    fn take_in(&mut self) -> bool {
+        let mut count = 0;
+        for line in 0..self.arrivals.len() {
+            for _ in 0..INTAKE {
+                let Ok(job) = self.arrivals[line].try_recv() else {
+                    break;
+                };
+                count += 1;
+                if job.deadline != NEVER {
+                    let key = (job.deadline, self.number());
+                    let cell = Arc::clone(&job.cell);
+                    self.deadlines.insert(
+                        key,
+                        Watch {
+                            cell,
+                            at_last: false,
+                        },
+                    );
+                }
+                self.queue.push(job);
+            }
+        }
+        self.shared
+            .home
+            .counters
+            .submitted
+            .fetch_add(count, Relaxed);
+        count > 0
+    }
+
+    fn hear_reports(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            self.free_workers += 1;
+            self.running.remove(&report.group);
+            self.sizing.learn(report.executed, report.took, report.full);
+            for key in report.keys {
+                self.queue.release(&key);
+            }
+            for (due, job) in report.again {
+                let key = (due, self.number());
+                self.delayed.insert(key, job);
+            }
+        }
+    }
+
+    fn bring_back(&mut self, now: Ticks) {
+        while let Some(entry) = self.delayed.first_entry() {
+            if entry.key().0 > now && !self.shared.is_closed() {
+                return;
+            }
+            let job = entry.remove();
+            self.queue.push_front(job);
+        }
+    }
+
+    /// Lets those go whose deadline is over.
+    fn expire(&mut self, now: Ticks) {
+        while let Some(entry) = self.deadlines.first_entry() {
+            let due = entry.key().0;
+            if due > now {
+                break;
+            }
+            let Watch { cell, at_last } = entry.remove();
+            let why = || self.deadline_over(at_last);
+            if let Expiry::Running = cell.expire(at_last, why) {
+                let key = (due + GRACE, self.number());
+                self.deadlines.insert(
+                    key,
+                    Watch {
+                        cell,
+                        at_last: true,
+                    },
+                );
+            }
+        }
+        if self.deadlines.len() > self.purge_at {
+            self.deadlines.retain(|_, watch| !watch.cell.is_over());
+            self.purge_at = PURGE.max(2 * self.deadlines.len());
+        }
+    }
+
+    fn deadline_over(&self, at_last: bool) -> Error {
+        let (phase, message) = if at_last {
+            (Phase::Operation, "no answer by the operation's deadline")
+        } else {
+            (
+                Phase::Queue,
+                "the operation's deadline was over before it was begun",
+            )
+        };
+        let error = Error::new(ErrorKind::DeadlineExceeded, phase, message);
+        self.shared.pool.locate(error)
+    }
+
+    /// Makes room for what was let in although the queue was full, and drops what was
+    /// cancelled or has expired.
+    fn shed(&mut self) {
+        let gate = &self.shared.home.gate;
+        if self.queue.len() > 64 + 2 * gate.used().0 {
+            self.queue.sweep(|job| job.cell.is_over());
+        }
+        if self.shared.settings.when_full != WhenFull::Shed {
+            return;
+        }
+        while gate.excess() > 0 {
+            let Some(job) = self.queue.shed() else {
+                return;
+            };
+            let message = "shed from a full queue in favour of more urgent operations; raise \
+                           BATCH_MAX_OPERATIONS or BATCH_MAX_BYTES, or submit less";
+            let error = Error::new(ErrorKind::Overloaded, Phase::Queue, message);
+            let error = self.shared.pool.locate(error);
+            job.cell.dismiss(Outcome::NotExecuted(error));
+        }
+    }
+
+    /// Sends groups to the workers that are free; whether any.
+    fn send_off(&mut self, now: Ticks) -> bool {
+        let mut sent = false;
+        while self.free_workers > 0 {
+            let limit = self.group_limit();
+            let Some(cause) = self.why_now(limit, now) else {
+                break;
+            };
+            let room = Room {
+                operations: limit,
+                bytes: self.shared.settings.group_bytes,
+            };
+            let jobs = self.queue.take(room, now);
+            if jobs.is_empty() {
+                continue;
+            }
+            let bytes = jobs.iter().map(|job| job.size).sum();
+            let home = &self.shared.home;
+            home.gate.release(jobs.len(), bytes);
+            home.counters.sent_off(jobs.len(), cause);
+            let full = jobs.len() >= limit;
+            let number = self.number();
+            let cells = jobs.iter().map(|job| Arc::clone(&job.cell)).collect();
+            self.running.insert(number, cells);
+            self.free_workers -= 1;
+            sent = true;
+            // There is room for a group of each worker, and a worker that is gone has
+            // panicked, which none does.
+            let _ = self.groups.send(Group { number, jobs, full });
+        }
+        sent
+    }
+
+    /// How many operations the next group may have.
+    fn group_limit(&self) -> usize {
+        let limit = self.sizing.limit();
+        if B::NATIVE_BATCH {
+            return limit;
+        }
+        // One after the other is no gain: spread them.
+        let share = self.queue.ready().div_ceil(self.free_workers);
+        limit.min(share.max(1))
+    }
+
+    /// Why a group should go now, if it should.
+    fn why_now(&self, limit: usize, now: Ticks) -> Option<Cause> {
+        let oldest = self.queue.oldest()?;
+        if self.shared.is_closed() {
+            return Some(Cause::Close);
+        }
+        if self.queue.ready() >= limit {
+            return Some(Cause::Full);
+        }
+        if self.shared.settings.flush == Flush::WhenFree {
+            return Some(Cause::Free);
+        }
+        if now >= self.due_at(oldest) {
+            return Some(Cause::Due);
+        }
+        if oldest <= self.shared.flush_before.load(SeqCst) {
+            return Some(Cause::Flush);
+        }
+        let next_deadline = self.deadlines.keys().next();
+        let near = next_deadline.is_some_and(|(due, _)| due.saturating_sub(now) < NEAR);
+        near.then_some(Cause::Deadline)
+    }
+
+    fn due_at(&self, since: Ticks) -> Ticks {
+        since.saturating_add(ticks(self.shared.settings.timeout))
+    }
+
+    fn note_depths(&self) {
+        let depths = &self.shared.home.counters.depths;
+        for (counter, depth) in depths.iter().zip(self.queue.depths()) {
+            counter.store(depth, Relaxed);
+        }
+    }
+
+    fn sleep(&self, now: Ticks) {
+        let hungry = self.free_workers > 0;
+        let mut alarm = self.shared.cutoff.load(SeqCst);
+        let mut due = |moment: Ticks| alarm = alarm.min(moment);
+        if let Some((deadline, _)) = self.deadlines.keys().next() {
+            due(*deadline);
+            if hungry && self.shared.settings.flush == Flush::WhenDue {
+                due(deadline.saturating_sub(NEAR));
+            }
+        }
+        if let Some((again, _)) = self.delayed.keys().next() {
+            due(*again);
+        }
+        if let Some(oldest) = self.queue.oldest().filter(|_| hungry) {
+            due(self.due_at(oldest));
+        }
+        let limit = between(now, alarm).min(Duration::from_secs(3600));
+        self.sleeper
+            .sleep(&self.shared.bell, hungry, alarm, limit, || {
+                !self.reports.is_empty() || self.arrivals.iter().any(|line| !line.is_empty())
+            });
+    }
+
+    /// Whether there will be nothing to do any more, or no time.
+    fn is_finished(&self, now: Ticks) -> bool {
+        if !self.shared.is_closed() {
+            return false;
+        }
+        // Whoever was let in is counted by the gate before it looks whether the batch is
+        // closed, so that nobody can come after this.
+        let empty = self.shared.home.gate.used().0 == 0 && self.running.is_empty();
+        empty || now >= self.shared.cutoff.load(SeqCst)
+    }
+
+    /// Gives everything that is left its outcome.
+    fn give_up(mut self) {
+        self.shared.cut_off();
+        let shared = Arc::clone(&self.shared);
+        let error = || {
+            shared
+                .pool
+                .locate(closed("the batch was closed before it was begun"))
+        };
+        loop {
+            // Workers may have sent some back before the cut.
+            self.hear_reports();
+            let delayed = std::mem::take(&mut self.delayed).into_values();
+            let arrived = self.arrivals.iter().flat_map(Receiver::try_iter);
+            for job in self.queue.drain().chain(delayed).chain(arrived) {
+                job.cell.dismiss(Outcome::NotExecuted(error()));
+            }
+            if self.shared.home.gate.used().0 == 0 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let cut = || shared.pool.locate(closed("the batch was closed meanwhile"));
+        for cell in self.running.values().flatten() {
+            cell.expire(true, cut);
+        }
+        self.shared.finish();
+    }
+}

@@ -1,0 +1,452 @@
+//! Operations from any thread, grouped by themselves and run in parallel.
+//!
+#![cfg_attr(feature = "postgres", doc = "```no_run")]
+#![cfg_attr(not(feature = "postgres"), doc = "```text")]
+//! # fn main() -> Result<(), millpond::Error> {
+//! use millpond::batch::{Batch, wait_all};
+//! use millpond::{Operation, Outcome, Pool, Postgres, PostgresConfig, Priority, Sql};
+//!
+//! let config = PostgresConfig::from_url("postgres://app:secret@localhost/shop")?;
+//! let pool = Pool::new(Postgres::new(config)?)?;
+//! let batch = Batch::builder(pool).size(500).max_operations(10_000).build()?;
+//!
+//! let insert = Sql::new("INSERT INTO visits (page, ms) VALUES ($1, $2)");
+//! let mut tickets = Vec::new();
+//! for (page, ms) in [("/", 12), ("/about", 7), ("/", 9)] {
+//!     let visit = insert.clone().bind(page).bind(ms).priority(Priority::Low);
+//!     tickets.push(batch.submit(visit)?);
+//! }
+//! for outcome in wait_all(tickets, |_| ()) {
+//!     if let Outcome::Rejected(error) = outcome {
+//!         println!("{error}");
+//!     }
+//! }
+//! batch.close(std::time::Duration::from_secs(5));
+//! # Ok(()) }
+//! ```
+//!
+//! # The path of an operation
+//!
+//! `submit` validates it, has the [`gate`] let it in, and puts it into the channel of its
+//! priority. The [`dispatcher`] thread takes it into its [`queue`] and, once a worker is
+//! free, into a group. A [`worker`] of the batch's own rayon pool takes a lease and has the
+//! backend execute the group. The outcome comes to the [`ticket`].
+//!
+//! # What is promised
+//!
+//! 1. Every operation that is accepted gets exactly one [`Outcome`](crate::Outcome), by
+//!    its deadline and some 100 milliseconds, whatever the server does; also when the batch
+//!    is closed, a callback or a backend panics.
+//! 2. One that fails does not make its neighbours fail.
+//! 3. What may have taken effect is not tried again, unless it may run twice.
+//! 4. The queue never holds more than its bounds, but for operations that are between two
+//!    attempts.
+//! 5. Less urgent operations wait for at most about
+//!    [`aging`](BatchBuilder::aging) longer than if they had been alone at their priority
+//!    and had half of the throughput.
+//!
+//! Locks are held for a few instructions only, never across I/O, callbacks or wake-ups.
+
+mod bell;
+mod counters;
+mod dispatcher;
+mod gate;
+mod job;
+mod quarantine;
+mod queue;
+mod refused;
+mod settings;
+mod sizing;
+mod ticket;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use parking_lot::{Condvar, Mutex};
+
+pub use self::counters::{BatchMetrics, Flushes};
+pub use self::quarantine::{Quarantine, Quarantined, read_json_lines};
+pub use self::refused::Refused;
+pub use self::settings::{BatchBuilder, Flush, WhenFull};
+pub use self::ticket::{Progress, Ticket, wait_all};
+
+use self::bell::Bell;
+use self::counters::Counters;
+use self::dispatcher::{Dispatcher, Ends};
+use self::gate::Gate;
+use self::job::{Job, Report};
+use self::settings::Settings;
+use self::ticket::{Cell, Home};
+use crate::backend::Backend;
+use crate::clock::{Clock, NEVER, Ticks, after};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::{Operation as _, Priority};
+use crate::pool::Pool;
+use crate::recovery::RetryPolicy;
+
+/// The most operations that a channel holds before the dispatcher takes them.
+const CHANNEL: usize = 16_384;
+
+/// For how long the last handle waits for what is queued when it is dropped.
+const CLOSE_ON_DROP: Duration = Duration::from_secs(30);
+
+/// Groups operations from any thread and runs them in parallel. Handles are cheap to
+/// clone. See the [module](self).
+///
+/// When the last handle is dropped without [`close`](Self::close), it waits for up to 30
+/// seconds until everything has its outcome.
+pub struct Batch<B: Backend>(Arc<Root<B>>);
+
+/// What the handles share; when it goes, the batch closes.
+struct Root<B: Backend> {
+    shared: Arc<Shared<B>>,
+    /// The workers' threads; they end when the dispatcher has gone.
+    _workers: rayon::ThreadPool,
+}
+
+/// What the handles, the dispatcher and the workers share.
+struct Shared<B: Backend> {
+    pool: Pool<B>,
+    settings: Settings,
+    retry: RetryPolicy,
+    clock: Clock,
+    home: Arc<Home>,
+    quarantine: Quarantine<B::Operation>,
+    /// One for each priority, the most urgent first.
+    arrivals: [Sender<Box<Job<B>>>; 4],
+    reports: Sender<Report<B>>,
+    bell: Bell,
+    closed: AtomicBool,
+    /// When everything that is left gets its outcome, once closed.
+    cutoff: AtomicU64,
+    is_cut_off: AtomicBool,
+    /// What was submitted until then is not held back.
+    flush_before: AtomicU64,
+    finished: Mutex<bool>,
+    at_finish: Condvar,
+}
+
+impl<B: Backend> Shared<B> {
+    fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    /// Nothing is tried again from now on.
+    fn cut_off(&self) {
+        self.is_cut_off.store(true, SeqCst);
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.is_cut_off.load(SeqCst)
+    }
+
+    /// The dispatcher has gone, and everything has its outcome.
+    fn finish(&self) {
+        *self.finished.lock() = true;
+        self.at_finish.notify_all();
+    }
+
+    fn close_at(&self, cutoff: Ticks) {
+        self.cutoff.fetch_min(cutoff, SeqCst);
+        self.closed.store(true, SeqCst);
+        self.home.gate.ring();
+        self.bell.ring(0);
+    }
+
+    fn wait_until_finished(&self) {
+        let mut finished = self.finished.lock();
+        while !*finished {
+            self.at_finish.wait(&mut finished);
+        }
+    }
+}
+
+/// Why an operation is not accepted, or not begun.
+fn closed(message: &str) -> Error {
+    Error::new(ErrorKind::Closed, Phase::Queue, message)
+}
+
+impl<B: Backend> Clone for Batch<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Backend> Drop for Root<B> {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        let already = shared.is_closed();
+        shared.close_at(after(shared.clock.now(), CLOSE_ON_DROP));
+        shared.wait_until_finished();
+        if already {
+            return;
+        }
+        let metrics = shared.metrics();
+        if metrics.not_executed + metrics.unknown > 0 {
+            log::info!(
+                "millpond: batch of pool {} ended: {metrics}",
+                shared.pool.name()
+            );
+        }
+    }
+}
+
+impl<B: Backend> fmt::Debug for Batch<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("pool", &self.0.shared.pool.name())
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> Shared<B> {
+    fn metrics(&self) -> BatchMetrics {
+        let home = &self.home;
+        let mut metrics = home.counters.read(home.gate.used(), self.quarantine.len());
+        let depths = metrics.queued_by_priority.iter_mut();
+        for (depth, arrivals) in depths.zip(&self.arrivals) {
+            *depth += arrivals.len();
+        }
+        metrics
+    }
+}
+
+impl<B: Backend> Batch<B> {
+    /// A batch with the default settings over this pool.
+    ///
+    /// # Errors
+    /// Those of [`BatchBuilder::build`].
+    pub fn new(pool: Pool<B>) -> Result<Self, Error> {
+        Self::builder(pool).build()
+    }
+
+    /// Settings for a batch over this pool, to begin with the default ones.
+    pub fn builder(pool: Pool<B>) -> BatchBuilder<B> {
+        BatchBuilder::new(pool)
+    }
+
+    fn start(settings: Settings, pool: Pool<B>) -> Result<Self, Error> {
+        let cannot = |what: &str, why: &dyn fmt::Display| {
+            let message = format!("the batch's {what} cannot be started: {why}");
+            Error::new(ErrorKind::ResourceLimit, Phase::Configure, message)
+        };
+        let name = settings.name.clone();
+        let workers = rayon::ThreadPoolBuilder::new()
+            .num_threads(settings.workers)
+            .thread_name(move |number| format!("{name}-{number}"))
+            .build()
+            .map_err(|error| cannot("workers", &error))?;
+        let room = settings.max_operations.min(CHANNEL);
+        let arrivals: [_; 4] = std::array::from_fn(|_| bounded(room));
+        let (reports, reported) = bounded(settings.workers);
+        let (send_group, groups) = bounded(settings.workers);
+        let (sleeper, bell) = bell::pair();
+        let home = Home {
+            gate: Gate::new(settings.max_operations, settings.max_bytes),
+            counters: Counters::default(),
+        };
+        let shared = Arc::new(Shared {
+            retry: settings
+                .retry
+                .clone()
+                .unwrap_or_else(|| pool.retry_policy()),
+            quarantine: Quarantine::new(settings.quarantine),
+            home: Arc::new(home),
+            arrivals: arrivals.each_ref().map(|(sender, _)| sender.clone()),
+            reports,
+            bell,
+            pool,
+            settings,
+            clock: Clock::System,
+            closed: AtomicBool::new(false),
+            cutoff: AtomicU64::new(NEVER),
+            is_cut_off: AtomicBool::new(false),
+            flush_before: AtomicU64::new(0),
+            finished: Mutex::new(false),
+            at_finish: Condvar::new(),
+        });
+        for _ in 0..shared.settings.workers {
+            let (shared, groups) = (Arc::clone(&shared), groups.clone());
+            workers.spawn(move || worker::drain(&shared, &groups));
+        }
+        let ends = Ends {
+            arrivals: arrivals.map(|(_, receiver)| receiver),
+            reports: reported,
+            groups: send_group,
+        };
+        let name = shared.settings.name.clone();
+        let dispatcher = Dispatcher::new(Arc::clone(&shared), sleeper, ends);
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || dispatcher.run())
+            .map_err(|error| cannot("dispatcher", &error))?;
+        Ok(Self(Arc::new(Root {
+            shared,
+            _workers: workers,
+        })))
+    }
+
+    /// Puts an operation into the queue.
+    ///
+    /// When the queue is full it waits, as [`BatchBuilder::when_full`] says, but not beyond
+    /// the operation's own deadline.
+    ///
+    /// # Errors
+    /// The operation again, with the reason: it is invalid
+    /// ([`InvalidOperation`](ErrorKind::InvalidOperation)), the queue is full
+    /// ([`Overloaded`](ErrorKind::Overloaded)) or the batch closed
+    /// ([`Closed`](ErrorKind::Closed)).
+    pub fn submit(
+        &self,
+        operation: B::Operation,
+    ) -> Result<Ticket<B::Reply>, Refused<B::Operation>> {
+        let shared = &self.0.shared;
+        let deadline = operation.envelope().deadline();
+        let deadline = deadline.map_or(NEVER, |limit| after(shared.clock.now(), limit));
+        let size = operation.size() + size_of::<Job<B>>();
+        if let Err(error) = self.let_in(&operation, size) {
+            shared.home.counters.refused.fetch_add(1, Relaxed);
+            return Err(Refused::new(operation, shared.pool.locate(error)));
+        }
+        let cell = Arc::new(Cell::new(Arc::clone(&shared.home), size));
+        let ticket = Ticket::new(Arc::clone(&cell));
+        let envelope = operation.envelope();
+        let priority = envelope.priority();
+        // Those with an ordering key all go by one channel, so that the dispatcher gets
+        // them in the order of their submission.
+        let line = match envelope.ordering_key() {
+            Some(_) => 0,
+            None => Priority::Critical as usize - priority as usize,
+        };
+        let job = Job {
+            cell,
+            operation,
+            priority,
+            since: shared.clock.coarse(),
+            deadline,
+            size,
+            failed: 0,
+        };
+        // The dispatcher outlives everything that the gate let in: it is there to receive.
+        if let Err(TrySendError::Full(job)) = shared.arrivals[line].try_send(Box::new(job)) {
+            shared.bell.ring(0);
+            let _ = shared.arrivals[line].send(job);
+        }
+        let must_shed =
+            shared.settings.when_full == WhenFull::Shed && shared.home.gate.excess() > 0;
+        shared.bell.ring(if must_shed { 0 } else { deadline });
+        Ok(ticket)
+    }
+
+    /// The same for many; what became of each, in the same order.
+    ///
+    /// ```
+    /// # fn f<B: millpond::backend::Backend>(
+    /// #     batch: &millpond::Batch<B>, operations: Vec<B::Operation>,
+    /// # ) -> Result<(), millpond::Error> {
+    /// let submitted = batch.submit_all(operations);
+    /// let tickets: Vec<_> = submitted.into_iter().collect::<Result<_, _>>()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn submit_all(
+        &self,
+        operations: impl IntoIterator<Item = B::Operation>,
+    ) -> Vec<Result<Ticket<B::Reply>, Refused<B::Operation>>> {
+        let submit = |operation| self.submit(operation);
+        operations.into_iter().map(submit).collect()
+    }
+
+    /// Counts the operation as queued, if it may be.
+    fn let_in(&self, operation: &B::Operation, size: usize) -> Result<(), Error> {
+        let shared = &self.0.shared;
+        operation.validate()?;
+        if shared.is_closed() {
+            return Err(closed("the batch is closed"));
+        }
+        let gate = &shared.home.gate;
+        let (max_operations, max_bytes) = gate.limits();
+        if size > max_bytes {
+            let message = format!(
+                "an operation of {size} bytes is larger than the whole queue of {max_bytes} may \
+                 be (BATCH_MAX_BYTES)"
+            );
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                Phase::Queue,
+                message,
+            ));
+        }
+        let entered = match shared.settings.when_full {
+            WhenFull::Refuse => gate.enter(size),
+            WhenFull::Shed => {
+                gate.force(1, size);
+                true
+            }
+            WhenFull::Block(limit) => {
+                let limit = operation
+                    .envelope()
+                    .deadline()
+                    .map_or(limit, |own| own.min(limit));
+                gate.enter(size) || {
+                    let deadline = Instant::now().checked_add(limit);
+                    gate.enter_until(size, deadline, || shared.is_closed())
+                }
+            }
+        };
+        if shared.is_closed() {
+            if entered {
+                gate.release(1, size);
+                shared.bell.ring(0);
+            }
+            return Err(closed("the batch is closed"));
+        }
+        if entered {
+            return Ok(());
+        }
+        let message = format!(
+            "the queue is full with {max_operations} operations or {max_bytes} bytes \
+             (BATCH_MAX_OPERATIONS, BATCH_MAX_BYTES)"
+        );
+        Err(Error::new(ErrorKind::Overloaded, Phase::Queue, message))
+    }
+
+    /// Has everything that was submitted so far sent off as soon as workers are free, even
+    /// if its groups are not full. Does not wait.
+    pub fn flush(&self) {
+        let shared = &self.0.shared;
+        shared.flush_before.store(shared.clock.coarse(), SeqCst);
+        shared.bell.ring(0);
+    }
+
+    /// Accepts nothing any more, and waits until everything that was accepted has its
+    /// outcome: what is not over within `limit` is then
+    /// [`NotExecuted`](crate::Outcome::NotExecuted) or, if it was begun,
+    /// [`Unknown`](crate::Outcome::Unknown). Returns what happened over the batch's whole life.
+    pub fn close(&self, limit: Duration) -> BatchMetrics {
+        let shared = &self.0.shared;
+        shared.close_at(after(shared.clock.now(), limit));
+        shared.wait_until_finished();
+        shared.metrics()
+    }
+
+    /// What happened so far, and what is queued and running now.
+    pub fn metrics(&self) -> BatchMetrics {
+        self.0.shared.metrics()
+    }
+
+    /// The operations that the server refused.
+    pub fn quarantine(&self) -> &Quarantine<B::Operation> {
+        &self.0.shared.quarantine
+    }
+
+    /// The pool that it works on.
+    pub fn pool(&self) -> &Pool<B> {
+        &self.0.shared.pool
+    }
+}

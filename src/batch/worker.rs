@@ -1,0 +1,218 @@
+//! A worker of the batch's rayon pool: takes groups, executes each on a lease, and gives
+//! every operation its outcome.
+//!
+//! Each worker is one long-lived task that occupies its rayon thread until the batch ends.
+//! It waits here for groups and for leases, and never for a result of the batch itself, so
+//! that a thread that blocks delays nobody's task.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crossbeam_channel::Receiver;
+
+use super::Shared;
+use super::counters::{OutcomeKind, Tally};
+use super::job::{Group, Job, Report};
+use crate::backend::Backend;
+use crate::clock::{NEVER, Ticks, after, between};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::{Operation as _, Outcome};
+use crate::pool::PooledConnection;
+use crate::recovery::may_retry;
+
+/// Executes groups until the dispatcher is gone.
+pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group<B>>) {
+    for group in groups {
+        let report = execute(shared, group);
+        shared.home.counters.running.fetch_sub(1, Relaxed);
+        // The dispatcher may have given up already; then nothing is left to report.
+        let _ = shared.reports.send(report);
+        shared.bell.ring(0);
+    }
+}
+
+fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
+    let mut settler = Settler::new(shared, group.jobs.len());
+    let mut report = Report {
+        group: group.number,
+        executed: 0,
+        took: 0,
+        full: group.full,
+        again: Vec::new(),
+        keys: Vec::new(),
+    };
+    let deadline = latest_deadline(shared, &group.jobs);
+    let limit = deadline.remaining_within(shared.pool.connection_timeout());
+    match shared.pool.get_timeout(limit) {
+        Ok(lease) => {
+            let jobs = settler.begin(group.jobs);
+            let start = shared.clock.now();
+            let outcomes = run(shared, lease, &jobs, deadline);
+            report.took = shared.clock.now().saturating_sub(start);
+            report.executed = jobs.len();
+            let mut outcomes = outcomes.into_iter();
+            for job in jobs {
+                let outcome = outcomes.next().unwrap_or_else(missing);
+                settler.decide(job, outcome);
+            }
+        }
+        Err(error) => {
+            for job in group.jobs {
+                settler.decide(job, Outcome::NotExecuted(error.clone()));
+            }
+        }
+    }
+    (report.again, report.keys) = settler.settle();
+    report
+}
+
+/// When the group has to be over: when the last of its operations has.
+fn latest_deadline<B: Backend>(shared: &Shared<B>, jobs: &[Box<Job<B>>]) -> Deadline {
+    let now = shared.clock.now();
+    let default = shared.settings.default_deadline;
+    let default = default.map_or(NEVER, |limit| after(now, limit));
+    let own = |job: &Box<Job<B>>| {
+        if job.deadline == NEVER {
+            default
+        } else {
+            job.deadline
+        }
+    };
+    match jobs.iter().map(own).max().unwrap_or(default) {
+        NEVER => Deadline::NEVER,
+        latest => Deadline::within(between(now, latest)),
+    }
+}
+
+/// Executes them on this lease, which is discarded if the backend panics.
+fn run<B: Backend>(
+    shared: &Shared<B>,
+    mut lease: PooledConnection<B>,
+    jobs: &[Box<Job<B>>],
+    deadline: Deadline,
+) -> Vec<Outcome<B::Reply>> {
+    let (manager, conn) = PooledConnection::parts(&mut lease);
+    let run = || match jobs {
+        [] => Vec::new(),
+        [job] => vec![manager.execute(conn, &job.operation, deadline).into()],
+        jobs => {
+            let operations: Vec<_> = jobs.iter().map(|job| &job.operation).collect();
+            manager.execute_batch(conn, &operations, deadline)
+        }
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        lease.discard();
+        log::error!(
+            "millpond: the backend {} panicked; its connection is discarded, and {} operations \
+             are unknown",
+            B::NAME,
+            jobs.len()
+        );
+        let error = Error::new(ErrorKind::Other, Phase::Operation, "the backend panicked");
+        let error = shared.pool.locate(error.with_outcome_unknown());
+        jobs.iter()
+            .map(|_| Outcome::Unknown(error.clone()))
+            .collect()
+    })
+}
+
+/// The backend gave fewer outcomes than there were operations.
+fn missing<R>() -> Outcome<R> {
+    let message = "the backend gave no outcome for it, which is a mistake in the backend";
+    let error = Error::new(ErrorKind::Other, Phase::Operation, message);
+    Outcome::Unknown(error.with_outcome_unknown())
+}
+
+/// Sorts the operations of a group into those that are over and those that are tried
+/// again; then counts the former and only then tells their tickets, so that whoever has
+/// its outcome finds it counted.
+struct Settler<'a, B: Backend> {
+    shared: &'a Shared<B>,
+    over: Vec<(Box<Job<B>>, Outcome<B::Reply>)>,
+    again: Vec<(Ticks, Box<Job<B>>)>,
+    keys: Vec<Box<str>>,
+    tally: Tally,
+}
+
+impl<'a, B: Backend> Settler<'a, B> {
+    fn new(shared: &'a Shared<B>, jobs: usize) -> Self {
+        Self {
+            shared,
+            over: Vec::with_capacity(jobs),
+            again: Vec::new(),
+            keys: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Those that are still wanted; others expired or were cancelled while the group waited
+    /// for its lease.
+    fn begin(&mut self, mut jobs: Vec<Box<Job<B>>>) -> Vec<Box<Job<B>>> {
+        jobs.retain(|job| {
+            let wanted = job.cell.begin();
+            if !wanted {
+                self.keys.extend(job.key());
+            }
+            wanted
+        });
+        jobs
+    }
+
+    fn decide(&mut self, mut job: Box<Job<B>>, outcome: Outcome<B::Reply>) {
+        let outcome = outcome.map_error(|error| self.shared.pool.locate(error));
+        if let Some(error) = outcome.error() {
+            job.failed += 1;
+            if let Some(due) = self.again_at(&job, error) {
+                self.again.push((due, job));
+                return;
+            }
+        }
+        self.keys.extend(job.key());
+        self.tally.note(&outcome);
+        self.over.push((job, outcome));
+    }
+
+    /// When the operation is tried again after this error, if it is; it is back in the
+    /// queue then.
+    fn again_at(&self, job: &Job<B>, error: &Error) -> Option<Ticks> {
+        let policy = job
+            .operation
+            .envelope()
+            .retry()
+            .unwrap_or(&self.shared.retry);
+        if job.failed >= policy.attempts() || !may_retry(error, job.operation.may_repeat()) {
+            return None;
+        }
+        let due = after(self.shared.clock.now(), policy.pause(job.failed, error));
+        if due >= job.deadline || self.shared.is_cut_off() {
+            return None;
+        }
+        job.cell.again(error).then_some(due)
+    }
+
+    fn settle(self) -> (Vec<(Ticks, Box<Job<B>>)>, Vec<Box<str>>) {
+        let counters = &self.shared.home.counters;
+        counters.add(&self.tally);
+        counters.retries.fetch_add(self.again.len() as u64, Relaxed);
+        for (job, outcome) in self.over {
+            let Job {
+                cell,
+                operation,
+                failed,
+                ..
+            } = *job;
+            if let Outcome::Rejected(error) = &outcome {
+                let quarantine = &self.shared.quarantine;
+                quarantine.put(operation, error.clone(), failed);
+            }
+            let kind = OutcomeKind::of(&outcome);
+            if !cell.resolve(outcome) {
+                // Its deadline was over, or the batch was cut off: counted there.
+                counters.uncount(kind);
+            }
+        }
+        (self.again, self.keys)
+    }
+}
