@@ -31,11 +31,12 @@ use std::io::Write as _;
 
 use self::scoreboard::options::Options;
 use self::scoreboard::table::Table;
-use self::scoreboard::{burst, contention, idle, lease, queries};
+use self::scoreboard::{burst, contention, engine, idle, lease, queries};
 
 mod scoreboard {
     pub(crate) mod burst;
     pub(crate) mod contention;
+    pub(crate) mod engine;
     pub(crate) mod idle;
     pub(crate) mod lease;
     pub(crate) mod lender;
@@ -57,6 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     idle::measure(&options, &mut table)?;
     burst::measure(&options, &mut table)?;
     queries::measure(&options, &mut table)?;
+    engine::measure(&options, &mut table)?;
     if let Some(file) = &options.json {
         fs::write(file, format!("{:#}\n", table.to_json()))?;
     }

@@ -37,6 +37,9 @@ pub(super) struct Group<B: Backend> {
     pub(super) full: bool,
 }
 
+/// One that is to be tried again, not before this moment.
+pub(super) type Again<B> = (Ticks, Box<Job<B>>);
+
 /// What a worker tells the dispatcher when a group is over.
 pub(super) struct Report<B: Backend> {
     pub(super) group: u64,
@@ -44,8 +47,7 @@ pub(super) struct Report<B: Backend> {
     pub(super) executed: usize,
     pub(super) took: Ticks,
     pub(super) full: bool,
-    /// To be tried again, not before this moment.
-    pub(super) again: Vec<(Ticks, Box<Job<B>>)>,
+    pub(super) again: Vec<Again<B>>,
     /// Ordering keys whose next operation may go.
     pub(super) keys: Vec<Box<str>>,
 }

@@ -95,6 +95,9 @@ const CHANNEL: usize = 16_384;
 /// For how long the last handle waits for what is queued when it is dropped.
 const CLOSE_ON_DROP: Duration = Duration::from_secs(30);
 
+/// What [`Batch::submit`] gives: where the outcome will come, or the operation again.
+pub type Submitted<B> = Result<Ticket<<B as Backend>::Reply>, Refused<<B as Backend>::Operation>>;
+
 /// Groups operations from any thread and runs them in parallel. Handles are cheap to
 /// clone. See the [module](self).
 ///
@@ -302,10 +305,7 @@ impl<B: Backend> Batch<B> {
     /// ([`InvalidOperation`](ErrorKind::InvalidOperation)), the queue is full
     /// ([`Overloaded`](ErrorKind::Overloaded)) or the batch closed
     /// ([`Closed`](ErrorKind::Closed)).
-    pub fn submit(
-        &self,
-        operation: B::Operation,
-    ) -> Result<Ticket<B::Reply>, Refused<B::Operation>> {
+    pub fn submit(&self, operation: B::Operation) -> Submitted<B> {
         let shared = &self.0.shared;
         let deadline = operation.envelope().deadline();
         let deadline = deadline.map_or(NEVER, |limit| after(shared.clock.now(), limit));
@@ -357,7 +357,7 @@ impl<B: Backend> Batch<B> {
     pub fn submit_all(
         &self,
         operations: impl IntoIterator<Item = B::Operation>,
-    ) -> Vec<Result<Ticket<B::Reply>, Refused<B::Operation>>> {
+    ) -> Vec<Submitted<B>> {
         let submit = |operation| self.submit(operation);
         operations.into_iter().map(submit).collect()
     }

@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 
 use super::Shared;
 use super::counters::{OutcomeKind, Tally};
-use super::job::{Group, Job, Report};
+use super::job::{Again, Group, Job, Report};
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::deadline::Deadline;
@@ -73,14 +73,14 @@ fn latest_deadline<B: Backend>(shared: &Shared<B>, jobs: &[Box<Job<B>>]) -> Dead
     let now = shared.clock.now();
     let default = shared.settings.default_deadline;
     let default = default.map_or(NEVER, |limit| after(now, limit));
-    let own = |job: &Box<Job<B>>| {
+    let own = |job: &Job<B>| {
         if job.deadline == NEVER {
             default
         } else {
             job.deadline
         }
     };
-    match jobs.iter().map(own).max().unwrap_or(default) {
+    match jobs.iter().map(|job| own(job)).max().unwrap_or(default) {
         NEVER => Deadline::NEVER,
         latest => Deadline::within(between(now, latest)),
     }
@@ -125,13 +125,16 @@ fn missing<R>() -> Outcome<R> {
     Outcome::Unknown(error.with_outcome_unknown())
 }
 
+/// An operation and its outcome.
+type Over<B> = (Box<Job<B>>, Outcome<<B as Backend>::Reply>);
+
 /// Sorts the operations of a group into those that are over and those that are tried
 /// again; then counts the former and only then tells their tickets, so that whoever has
 /// its outcome finds it counted.
 struct Settler<'a, B: Backend> {
     shared: &'a Shared<B>,
-    over: Vec<(Box<Job<B>>, Outcome<B::Reply>)>,
-    again: Vec<(Ticks, Box<Job<B>>)>,
+    over: Vec<Over<B>>,
+    again: Vec<Again<B>>,
     keys: Vec<Box<str>>,
     tally: Tally,
 }
@@ -192,7 +195,7 @@ impl<'a, B: Backend> Settler<'a, B> {
         job.cell.again(error).then_some(due)
     }
 
-    fn settle(self) -> (Vec<(Ticks, Box<Job<B>>)>, Vec<Box<str>>) {
+    fn settle(self) -> (Vec<Again<B>>, Vec<Box<str>>) {
         let counters = &self.shared.home.counters;
         counters.add(&self.tally);
         counters.retries.fetch_add(self.again.len() as u64, Relaxed);

@@ -28,6 +28,10 @@ impl Priority {
     /// All of them, the most urgent first.
     pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Normal, Self::Low];
 
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it like this"
+    )]
     fn is_normal(&self) -> bool {
         *self == Self::Normal
     }

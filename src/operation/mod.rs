@@ -53,14 +53,22 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn envelope_mut(&mut self) -> &mut Envelope;
 
     /// Finds out, without any I/O, whether a server could accept it at all. Called before
-    /// anything is sent or queued.
+    /// anything is sent or queued. By default it could.
     ///
     /// # Errors
     /// [`InvalidOperation`](crate::ErrorKind::InvalidOperation), saying what is wrong.
-    fn validate(&self) -> Result<(), Error>;
+    fn validate(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
-    /// About how many bytes it takes in memory, for the bound of a queue.
-    fn size(&self) -> usize;
+    /// About how many bytes it takes in memory, for the bound of a queue; by default
+    /// those of the type itself and of the envelope.
+    fn size(&self) -> usize
+    where
+        Self: Sized,
+    {
+        size_of::<Self>() + self.envelope().size()
+    }
 
     /// Whether it is by nature one that may run twice, such as a read.
     /// [`Operation::idempotent`] overrules it.

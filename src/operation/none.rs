@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Envelope, Operation};
-use crate::error::Error;
 
 /// The operation type of a [`Backend`](crate::backend::Backend) that runs none: there is
 /// no value of it.
@@ -25,14 +24,6 @@ impl Operation for NoOperation {
     }
 
     fn envelope_mut(&mut self) -> &mut Envelope {
-        match *self {}
-    }
-
-    fn validate(&self) -> Result<(), Error> {
-        match *self {}
-    }
-
-    fn size(&self) -> usize {
         match *self {}
     }
 

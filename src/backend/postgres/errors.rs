@@ -4,10 +4,12 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::io::ErrorKind as Io;
 use std::sync::Arc;
 
 use postgres::error::{DbError, ErrorPosition, SqlState};
 
+use super::fuse::Blown;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 
 /// The kind of an error with this SQLSTATE. Whole codes come first, then their
@@ -48,7 +50,14 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
     // The driver has no public kinds; what it prints first is its kind.
     let text = error.to_string();
     if text.starts_with("error performing TLS handshake") {
-        return ErrorKind::Connect(ConnectFailure::Tls);
+        // Our connector wraps what went wrong with TLS itself; the rest is the network's.
+        return match io_cause(error).map(std::io::Error::kind) {
+            Some(Io::TimedOut) => ErrorKind::Connect(ConnectFailure::Timeout),
+            Some(Io::ConnectionReset | Io::UnexpectedEof | Io::BrokenPipe) => {
+                ErrorKind::ConnectionLost
+            }
+            _ => ErrorKind::Connect(ConnectFailure::Tls),
+        };
     }
     if text.starts_with("timeout waiting for server") {
         return match phase {
@@ -56,18 +65,17 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
             _ => ErrorKind::DeadlineExceeded,
         };
     }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            let kind = classify_io(io);
-            return match (kind, phase) {
-                // On an established connection these mean that it is lost.
-                (ErrorKind::Connect(_), Phase::Connect) => kind,
-                (ErrorKind::Connect(_) | ErrorKind::Other, _) => ErrorKind::ConnectionLost,
-                _ => kind,
-            };
+    if let Some(io) = io_cause(error) {
+        if phase != Phase::Connect && io.get_ref().is_some_and(|inner| inner.is::<Blown>()) {
+            return ErrorKind::DeadlineExceeded;
         }
-        cause = error.source();
+        let kind = classify_io(io);
+        return match (kind, phase) {
+            // On an established connection these mean that it is lost.
+            (ErrorKind::Connect(_), Phase::Connect) => kind,
+            (ErrorKind::Connect(_) | ErrorKind::Other, _) => ErrorKind::ConnectionLost,
+            _ => kind,
+        };
     }
     if error.is_closed() {
         return ErrorKind::ConnectionLost;
@@ -89,6 +97,18 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
         return ErrorKind::NotFound;
     }
     ErrorKind::Other
+}
+
+/// The first I/O error in the chain of causes.
+fn io_cause(error: &postgres::Error) -> Option<&std::io::Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Whether the connection is lost after this error.

@@ -1,22 +1,26 @@
 //! Connects, checks and cleans PostgreSQL connections.
 
 use std::fmt;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use postgres::config::SslMode as DriverSslMode;
+use postgres::config::{SslMode as DriverSslMode, SslNegotiation};
 use postgres::error::SqlState;
-use postgres::{Config, NoTls, SimpleQueryMessage};
+use postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::{Host, PostgresConfig, SslMode, TargetSession};
 use super::connection::PostgresConnection;
+use super::connector::Connector;
 use super::errors::ours;
+use super::fuse::Fuse;
 use super::probe;
 use crate::backend::{self, Backend, Role, Service, Traffic};
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Phase};
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
+use crate::keeper::crew;
 use crate::operation::NoOperation;
 use crate::pool::Reset;
 
@@ -29,6 +33,9 @@ const ABOUT: &str = "SELECT current_setting('server_version'), pg_is_in_recovery
      current_setting('transaction_read_only'), \
      CASE WHEN pg_is_in_recovery() THEN \
      greatest(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0) END";
+
+/// How long the request to cancel a statement may take.
+const CANCEL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes PostgreSQL connections for a [`Pool`](crate::Pool).
 pub struct Postgres {
@@ -79,31 +86,78 @@ impl Postgres {
     }
 
     fn connect_to(&self, target: &Target) -> Result<PostgresConnection, Error> {
-        let mut settings = self.driver_config();
         let timeout = self.config.connect_timeout;
-        match &target.host {
-            Host::Tcp(name) => {
-                let address = probe::tcp(name, target.port, timeout)?;
-                settings.host(name).hostaddr(address).port(target.port);
-            }
+        let mut settings = self.driver_config();
+        settings.port(target.port);
+        let (client, fuse) = match &target.host {
+            Host::Tcp(name) => self.connect_tcp(name, target, settings)?,
             Host::Unix(folder) => {
                 probe::unix(folder, target.port, timeout)?;
-                settings.host_path(folder).port(target.port);
+                // The driver encrypts nothing there.
+                settings.host_path(folder).ssl_mode(DriverSslMode::Disable);
+                let client = PostgresConnectionManager::new(settings, NoTls).connect();
+                let client = client.map_err(|error| ours(error, Phase::Connect))?;
+                (client, Arc::default())
             }
-        }
-        settings.ssl_mode(match target.mode {
-            SslMode::Disable => DriverSslMode::Disable,
-            SslMode::Prefer => DriverSslMode::Prefer,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
-        });
-        let client = match &target.tls {
-            Some(tls) => PostgresConnectionManager::new(settings, tls.clone()).connect(),
-            None => PostgresConnectionManager::new(settings, NoTls).connect(),
         };
-        let client = client.map_err(|error| ours(error, Phase::Connect))?;
-        let mut conn = PostgresConnection::new(client, self.config.statement_cache);
+        let mut conn = PostgresConnection::new(client, self.config.statement_cache, fuse);
         self.check_target(&mut conn)?;
         Ok(conn)
+    }
+
+    /// Tries the addresses of this host in turn, all of them within the one timeout.
+    fn connect_tcp(
+        &self,
+        name: &str,
+        target: &Target,
+        mut settings: Config,
+    ) -> Result<(Client, Arc<Fuse>), Error> {
+        let timeout = self.config.connect_timeout;
+        let addresses = probe::resolve(name, target.port)?;
+        // What the driver takes for direct TLS is our connector, which sees to encryption.
+        settings
+            .ssl_mode(DriverSslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        let deadline = Instant::now() + timeout;
+        let mut failure = None;
+        for address in addresses {
+            let mut settings = settings.clone();
+            settings.host(name).hostaddr(address);
+            let fuse = Arc::<Fuse>::default();
+            fuse.light(deadline);
+            let left = deadline.saturating_duration_since(Instant::now());
+            settings.connect_timeout(left.max(Duration::from_millis(1)));
+            let connector = Connector {
+                mode: target.mode,
+                tls: target.tls.clone(),
+                fuse: Arc::clone(&fuse),
+            };
+            match PostgresConnectionManager::new(settings, connector).connect() {
+                Ok(client) => {
+                    fuse.put_out();
+                    let token = client.cancel_token();
+                    let (mode, tls) = (target.mode, target.tls.clone());
+                    fuse.set_cancel(move || cancel(token.clone(), mode, tls.clone()));
+                    return Ok((client, fuse));
+                }
+                Err(error) => {
+                    let error = probe::explain(ours(error, Phase::Connect), timeout);
+                    // Another address of the same server would say the same.
+                    if !matches!(error.kind(), ErrorKind::Connect(_)) {
+                        return Err(error);
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            let message = format!("the host {name} has no address; check DB_HOST");
+            Error::new(
+                ErrorKind::Connect(ConnectFailure::Dns),
+                Phase::Connect,
+                message,
+            )
+        }))
     }
 
     fn driver_config(&self) -> Config {
@@ -163,7 +217,9 @@ impl Postgres {
             TargetSession::ReadWrite => true,
             TargetSession::ReadOnly => false,
         };
-        let service = about(conn).map_err(|error| ours(error, Phase::Connect))?;
+        let service = conn
+            .within(self.soon(), about)
+            .map_err(|error| ours(error, Phase::Connect))?;
         if service.writable == Some(wanted) {
             return Ok(());
         }
@@ -175,6 +231,11 @@ impl Postgres {
         Err(Error::new(ErrorKind::WrongRole, Phase::Connect, message))
     }
 
+    /// When what we do on our own account has to be over.
+    fn soon(&self) -> Deadline {
+        Deadline::within(self.config.connect_timeout)
+    }
+
     fn placed(&self, error: Error) -> Error {
         if error.endpoint().is_some() {
             error
@@ -182,6 +243,18 @@ impl Postgres {
             error.with_endpoint(self.endpoint.as_str())
         }
     }
+}
+
+/// Asks the server to cancel what it does, on a connection of its own, in the background.
+fn cancel(token: CancelToken, mode: SslMode, tls: Option<MakeRustlsConnect>) {
+    crew::submit(Box::new(move || {
+        let fuse = Arc::<Fuse>::default();
+        fuse.light(Instant::now() + CANCEL_WITHIN);
+        // It may come too late, or never: then the fuse of the connection blows.
+        if let Err(error) = token.cancel_query(Connector { mode, tls, fuse }) {
+            log::debug!("PostgreSQL: a statement could not be cancelled: {error}");
+        }
+    }));
 }
 
 impl Target {
@@ -299,7 +372,7 @@ impl Backend for Postgres {
     }
 
     fn reset(&self, conn: &mut PostgresConnection, policy: Reset) -> Result<(), Error> {
-        let reset = match policy {
+        let reset = conn.within(self.soon(), |conn| match policy {
             Reset::Full => {
                 conn.forget_statements();
                 // `DISCARD ALL` refuses to run beside another statement.
@@ -308,7 +381,7 @@ impl Backend for Postgres {
                     .and_then(|()| conn.client().batch_execute("DISCARD ALL"))
             }
             Reset::Fast | Reset::None => conn.client().batch_execute(FAST_RESET),
-        };
+        });
         reset.map_err(|error| self.placed(ours(error, Phase::Validate)))?;
         conn.mark_clean();
         Ok(())
@@ -316,7 +389,8 @@ impl Backend for Postgres {
 
     fn check(&self, conn: &mut PostgresConnection) -> Result<Service, Error> {
         self.is_valid(conn)?;
-        about(conn).map_err(|error| self.placed(ours(error, Phase::Validate)))
+        conn.within(self.soon(), about)
+            .map_err(|error| self.placed(ours(error, Phase::Validate)))
     }
 
     fn traffic(conn: &PostgresConnection) -> Traffic {

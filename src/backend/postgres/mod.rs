@@ -22,18 +22,19 @@
 //! * `Client::is_closed()` stays false after the server has gone: the connection
 //!   notes errors that mean a lost connection itself, and what happens out of its
 //!   sight (through the driver's own interface) is found by the reset that follows.
-//! * `connect_timeout` covers TCP only, and nothing can interrupt a login that hangs.
-//!   So each host is asked first, on a socket of our own and by the clock, whether it
-//!   answers at all (see `probe`). A server that freezes in the few hundred
-//!   microseconds between that and the end of the login still holds one background
-//!   thread until it goes on or its connection breaks.
+//! * It knows no deadlines: nothing can interrupt a login or a statement that waits for a
+//!   frozen server. So its socket gets a fuse (see `fuse`), which bounds the login, the
+//!   checks, every operation with a deadline and [`PostgresConnection::within`]. Unix
+//!   sockets have none: a server that freezes there holds whoever waits for it.
 //! * Dropping a `Client` talks to the server: the pool does it in the background.
 //! * The driver logs parameter values at debug level: keep `tokio_postgres` at `info`.
 
 mod cache;
 mod config;
 mod connection;
+mod connector;
 mod errors;
+mod fuse;
 mod manager;
 mod probe;
 mod statement;
