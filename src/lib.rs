@@ -135,7 +135,7 @@ pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
 #[cfg(feature = "postgres")]
 pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 #[cfg(feature = "redis")]
-pub use backend::redis::{Redis, RedisConfig, RedisConnection};
+pub use backend::redis::{Redis, RedisCommand, RedisConfig, RedisConnection};
 pub use deadline::Deadline;
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use event::{HandleEvent, NopEventHandler};

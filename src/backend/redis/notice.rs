@@ -182,7 +182,7 @@ fn number(packed: &[u8], sign: u8) -> Option<(usize, &[u8])> {
 }
 
 /// `$3\r\nGET\r\n`: the text, and what follows.
-fn bulk(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn bulk(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = number(packed, b'$')?;
     let text = rest.get(..length)?;
     let rest = rest.get(length.checked_add(2)?..)?;
