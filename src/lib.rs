@@ -129,7 +129,7 @@ mod recovery;
 mod security;
 
 #[cfg(feature = "http")]
-pub use backend::http::{Http, HttpConfig, HttpConnection};
+pub use backend::http::{Http, HttpConfig, HttpConnection, HttpRequest, HttpResponse};
 #[cfg(feature = "mongodb")]
 pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
 #[cfg(feature = "postgres")]
