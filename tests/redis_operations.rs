@@ -103,6 +103,11 @@ fn one_by_one() {
     let mut lease = pool.get().unwrap();
     let reply = PooledConnection::execute(&mut lease, get("k").deadline(LIMIT)).unwrap();
     assert_eq!(reply, text("9"));
+    redis::cmd("MULTI").exec(&mut *lease).unwrap();
+    let error = PooledConnection::execute(&mut lease, get("k")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOperation);
+    redis::cmd("DISCARD").exec(&mut *lease).unwrap();
+    PooledConnection::execute(&mut lease, get("k")).unwrap();
     // More than fits into the socket's buffers, both ways.
     let large = "x".repeat(20 << 20);
     let wide = Duration::from_secs(20);

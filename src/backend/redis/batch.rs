@@ -42,6 +42,10 @@ impl Redis {
         while let Some(&first) = commands.get(outcomes.len()) {
             if let Some(error) = why_not_begun(self, conn, deadline) {
                 outcomes.resize(commands.len(), Outcome::NotExecuted(error));
+            } else if conn.noticed.is_in_transaction() {
+                // The server would answer QUEUED, which is not done.
+                let error = errors::in_transaction(self.endpoint_text());
+                outcomes.resize(commands.len(), Outcome::Rejected(error));
             } else if matches!(conn.inner, Inner::Cluster(_)) {
                 outcomes.push(self.run_in_cluster(conn, first, deadline));
             } else {

@@ -181,6 +181,12 @@ pub(super) fn refused(error: RedisError, endpoint: &str) -> Error {
     Error::from(error).with_endpoint(endpoint)
 }
 
+/// Why an operation cannot run on a lease on which `MULTI` was sent.
+pub(super) fn in_transaction(endpoint: &str) -> Error {
+    let message = "the lease is in a transaction; end it with EXEC or DISCARD first";
+    Error::new(ErrorKind::InvalidOperation, Phase::Operation, message).with_endpoint(endpoint)
+}
+
 /// Whether a script failed in its middle: the server says where.
 pub(super) fn is_inside_script(error: &RedisError) -> bool {
     let text = error.detail().unwrap_or_default();

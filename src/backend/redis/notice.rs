@@ -35,6 +35,11 @@ impl Noticed {
         self.0 == 0
     }
 
+    /// Whether the server only notes down what it is sent.
+    pub(super) fn is_in_transaction(self) -> bool {
+        self.0 & TRANSACTION != 0
+    }
+
     pub(super) fn is_spoilt(self) -> bool {
         self.0 & SPOILT != 0
     }
