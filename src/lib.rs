@@ -131,13 +131,13 @@ mod recovery;
 mod security;
 
 #[cfg(feature = "http")]
-pub use backend::http::{Http, HttpConfig, HttpConnection};
+pub use backend::http::{Http, HttpConfig, HttpConnection, HttpRequest, HttpResponse};
 #[cfg(feature = "mongodb")]
 pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
 #[cfg(feature = "postgres")]
 pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 #[cfg(feature = "redis")]
-pub use backend::redis::{Redis, RedisConfig, RedisConnection};
+pub use backend::redis::{Redis, RedisCommand, RedisConfig, RedisConnection};
 #[cfg(feature = "batch")]
 pub use batch::{Batch, BatchMetrics, Ticket};
 pub use deadline::Deadline;

@@ -14,6 +14,7 @@ use super::connector::Line;
 use super::request::{Defaults, invalid};
 use super::response::HttpResponse;
 use crate::backend::Traffic;
+use crate::deadline::Deadline;
 use crate::error::Error;
 
 /// One keep-alive connection to an HTTP service.
@@ -31,6 +32,17 @@ pub struct HttpConnection {
     defaults: Arc<Defaults>,
     max_body: u64,
     keep_alive: bool,
+    /// How many requests were answered to the end.
+    answers: u64,
+}
+
+/// What a request came to, after all redirects.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: HttpResponse,
+    /// Whether a redirect made another request of it: the first one was taken then,
+    /// whatever became of the other.
+    pub(super) is_of_another: bool,
 }
 
 impl Deref for HttpConnection {
@@ -55,6 +67,7 @@ impl HttpConnection {
             defaults,
             max_body,
             keep_alive,
+            answers: 0,
         }
     }
 
@@ -166,13 +179,25 @@ impl HttpConnection {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn send(&mut self, mut request: Request<Vec<u8>>) -> Result<HttpResponse, Error> {
-        self.defaults.complete(&mut request)?;
-        let (mut head, mut body) = request.into_parts();
-        let mut redirects = 0;
+    pub fn send(&mut self, request: Request<Vec<u8>>) -> Result<HttpResponse, Error> {
+        let (head, body) = request.into_parts();
+        let head = Request::from_parts(head, ());
+        Ok(self.send_by(head, &body, Deadline::NEVER)?.response)
+    }
+
+    /// The same by a deadline, with all redirects.
+    pub(super) fn send_by(
+        &mut self,
+        mut head: Request<()>,
+        mut body: &[u8],
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
+        self.defaults.complete(&mut head)?;
+        let (mut head, ()) = head.into_parts();
+        let (mut redirects, mut is_of_another) = (0, false);
         loop {
-            let asked = Request::from_parts(head.clone(), body.as_slice());
-            let (parts, mut reply) = self.run(asked)?.into_parts();
+            let asked = Request::from_parts(head.clone(), body);
+            let (parts, mut reply) = self.run(asked, deadline)?.into_parts();
             let status = parts.status.as_u16();
             let next = if redirects < self.defaults.max_redirects() {
                 self.defaults.redirected(&head, status, &parts.headers)?
@@ -182,11 +207,16 @@ impl HttpConnection {
             // Of a redirect it is read too, so that the connection can be kept.
             let reply = reply.with_config().limit(self.max_body).read_to_vec()?;
             let Some(next) = next else {
-                return Ok(HttpResponse::new(status, parts.headers, reply));
+                self.answers += 1;
+                return Ok(Answer {
+                    response: HttpResponse::new(status, parts.headers, reply),
+                    is_of_another,
+                });
             };
             if !next.with_body {
-                body.clear();
+                body = &[];
             }
+            is_of_another |= next.head.method != head.method;
             head = next.head;
             redirects += 1;
         }
@@ -201,14 +231,34 @@ impl HttpConnection {
     pub fn stream(&mut self, mut request: Request<Vec<u8>>) -> Result<Response<ureq::Body>, Error> {
         self.defaults.complete(&mut request)?;
         let (head, body) = request.into_parts();
-        self.run(Request::from_parts(head, body.as_slice()))
+        self.run(Request::from_parts(head, body.as_slice()), Deadline::NEVER)
     }
 
-    fn run(&self, request: Request<&[u8]>) -> Result<Response<ureq::Body>, Error> {
+    fn run(
+        &self,
+        request: Request<&[u8]>,
+        deadline: Deadline,
+    ) -> Result<Response<ureq::Body>, Error> {
         if request.body().is_empty() && !sends_body(request.method()) {
-            return Ok(self.agent.run(request.map(|_| ()))?);
+            return self.run_as(request.map(|_| ()), deadline);
         }
-        Ok(self.agent.run(request)?)
+        self.run_as(request, deadline)
+    }
+
+    fn run_as(
+        &self,
+        request: Request<impl ureq::AsSendBody>,
+        deadline: Deadline,
+    ) -> Result<Response<ureq::Body>, Error> {
+        let Some(left) = deadline.remaining() else {
+            return Ok(self.agent.run(request)?);
+        };
+        let configured = self.agent.config().timeouts().global;
+        let limit = configured.map_or(left, |configured| configured.min(left));
+        let request = self.agent.configure_request(request);
+        Ok(self
+            .agent
+            .run(request.timeout_global(Some(limit)).build())?)
     }
 
     /// `GET` of a path within a time.
@@ -242,6 +292,15 @@ impl HttpConnection {
     /// Whether the server still holds its end of the connection.
     pub(super) fn is_alive(&self) -> bool {
         !self.keep_alive || self.line.is_alive()
+    }
+
+    /// How often a part of a request was handed to a socket.
+    pub(super) fn transmits(&self) -> u64 {
+        self.line.counters.transmits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn answers(&self) -> u64 {
+        self.answers
     }
 
     pub(super) fn traffic(&self) -> Traffic {

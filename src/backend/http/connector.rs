@@ -188,6 +188,7 @@ impl Connector for Lender {
         Ok(Some(Lent {
             kept: Some(kept),
             line: (home && line.keep_alive).then(|| Arc::clone(line)),
+            counters: Arc::clone(&line.counters),
             complete: false,
         }))
     }
@@ -200,6 +201,7 @@ pub(super) struct Lent {
     kept: Option<Kept>,
     /// Where it goes back to.
     line: Option<Arc<Line>>,
+    counters: Arc<Counters>,
     /// The driver asks whether it is open after a complete exchange, and then only.
     complete: bool,
 }
@@ -235,6 +237,7 @@ impl Transport for Lent {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let timeout = timeout.for_write();
+        self.counters.transmits.fetch_add(1, Ordering::Relaxed);
         let Kept { wire, buffers } = self.lent();
         let sent = wire.write_all(&buffers.output()[..amount], until(timeout));
         sent.map_err(|error| failed(error, timeout))

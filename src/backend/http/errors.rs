@@ -83,26 +83,37 @@ pub(super) fn classify_status(status: u16) -> ErrorKind {
         401 | 407 => ErrorKind::Authentication,
         403 => ErrorKind::Permission,
         404 | 410 => ErrorKind::NotFound,
-        409 | 412 => ErrorKind::Conflict,
-        408 | 504 => ErrorKind::DeadlineExceeded,
-        429 | 503 => ErrorKind::Overloaded,
+        // Not `Conflict`, which means that the same request may succeed in a moment.
+        409 | 412 => ErrorKind::Constraint,
+        // The service has not taken the request, and would take it later.
+        408 | 425 | 429 | 503 => ErrorKind::Overloaded,
+        // A gateway has lost the service behind it.
+        502 | 504 => ErrorKind::ConnectionLost,
         400..500 => ErrorKind::InvalidOperation,
         _ => ErrorKind::Other,
     }
 }
 
-/// The error of a status.
+/// The error of a status. What a gateway may have passed on has an unknown outcome.
 pub(super) fn refused(error: HttpStatusError) -> Error {
+    let (status, retry_after) = (error.status, error.retry_after);
     let hint = match error.status {
         401 => "; check HTTP_BEARER_TOKEN, HTTP_USER and HTTP_PASSWORD, or HTTP_API_KEY",
         _ => "",
     };
-    Error::new(
-        classify_status(error.status),
+    let mut ours = Error::new(
+        classify_status(status),
         Phase::Operation,
         format!("{error}{hint}"),
     )
-    .with_source(Arc::new(error))
+    .with_source(Arc::new(error));
+    if let Some(pause) = retry_after {
+        ours = ours.with_retry_after(pause);
+    }
+    if matches!(status, 502 | 504) {
+        ours = ours.with_outcome_unknown();
+    }
+    ours
 }
 
 /// The kind of a driver's error.
@@ -197,12 +208,16 @@ mod tests {
             (401, ErrorKind::Authentication),
             (403, ErrorKind::Permission),
             (404, ErrorKind::NotFound),
-            (409, ErrorKind::Conflict),
+            (408, ErrorKind::Overloaded),
+            (409, ErrorKind::Constraint),
+            (412, ErrorKind::Constraint),
             (422, ErrorKind::InvalidOperation),
             (429, ErrorKind::Overloaded),
             (500, ErrorKind::Other),
             (503, ErrorKind::Overloaded),
-            (504, ErrorKind::DeadlineExceeded),
+            (425, ErrorKind::Overloaded),
+            (502, ErrorKind::ConnectionLost),
+            (504, ErrorKind::ConnectionLost),
         ] {
             assert_eq!(
                 refused(HttpStatusError::new(status, None, b"")).kind(),

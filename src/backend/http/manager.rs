@@ -12,11 +12,13 @@ use super::config::{Base, HttpConfig};
 use super::connection::HttpConnection;
 use super::connector::{Lender, Line, NoResolver};
 use super::errors;
+use super::operation::HttpRequest;
 use super::request::Defaults;
+use super::response::HttpResponse;
 use crate::backend::{self, Backend, Role, Service, Traffic};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::operation::NoOperation;
+use crate::operation::Outcome;
 
 /// Makes connections to an HTTP service.
 ///
@@ -88,7 +90,7 @@ impl Http {
             return Ok(());
         };
         conn.probe(Method::GET, path, self.config.check_timeout)
-            .and_then(super::HttpResponse::error_for_status)
+            .and_then(HttpResponse::error_for_status)
             .map(drop)
             .map_err(|error| self.unwell(error))
     }
@@ -148,17 +150,26 @@ impl r2d2::ManageConnection for Http {
 impl Backend for Http {
     const NAME: &'static str = "http";
 
-    type Operation = NoOperation;
+    type Operation = HttpRequest;
 
-    type Reply = ();
+    type Reply = HttpResponse;
 
     fn execute(
         &self,
-        _: &mut Self::Connection,
-        operation: &NoOperation,
-        _: Deadline,
-    ) -> Result<(), Error> {
-        match *operation {}
+        conn: &mut HttpConnection,
+        operation: &HttpRequest,
+        deadline: Deadline,
+    ) -> Result<HttpResponse, Error> {
+        self.run(conn, operation, deadline)
+    }
+
+    fn execute_batch(
+        &self,
+        conn: &mut HttpConnection,
+        operations: &[&HttpRequest],
+        deadline: Deadline,
+    ) -> Vec<Outcome<HttpResponse>> {
+        self.run_each(conn, operations, deadline)
     }
 
     fn endpoint(&self) -> String {

@@ -93,8 +93,10 @@ impl HttpResponse {
     ///
     /// # Errors
     /// For 401 [`ErrorKind::Authentication`], 403 `Permission`, 404 and 410
-    /// `NotFound`, 409 and 412 `Conflict`, 408 and 504 `DeadlineExceeded`, 429 and
-    /// 503 `Overloaded`, any other 4xx `InvalidOperation`, any other 5xx `Other`.
+    /// `NotFound`, 409 and 412 `Constraint`, 408, 425, 429 and 503 `Overloaded` with
+    /// [`retry_after`](Error::retry_after), 502 and 504 `ConnectionLost` with an unknown
+    /// outcome (a gateway lost the service), any other 4xx `InvalidOperation`, any other
+    /// 5xx `Other`.
     pub fn error_for_status(self) -> Result<Self, Error> {
         if self.status < 400 {
             return Ok(self);

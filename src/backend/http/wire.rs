@@ -16,6 +16,8 @@ use ureq::{Error, Timeout};
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) requests: AtomicU64,
+    /// How often a part of a request was handed to a socket.
+    pub(super) transmits: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
 }

@@ -20,13 +20,15 @@ pub struct RedisConnection {
     pub(super) inner: Inner,
     pub(super) noticed: Noticed,
     pub(super) broken: bool,
-    commands: u64,
-    decode_responses: bool,
+    pub(super) commands: u64,
+    pub(super) decode_responses: bool,
+    /// What operations are gathered in before they are sent; kept for the next ones.
+    pub(super) packed: Vec<u8>,
     /// The driver does not know it, as we select it ourselves.
     db: i64,
     /// Whether another server may have taken over the role of this one, so that
     /// READONLY means: connect again.
-    role_can_move: bool,
+    pub(super) role_can_move: bool,
 }
 
 pub(super) enum Inner {
@@ -42,6 +44,7 @@ impl RedisConnection {
             broken: false,
             commands: 0,
             decode_responses: config.decode_responses,
+            packed: Vec::new(),
             db: config.db,
             role_can_move: !matches!(config.topology, Topology::Single(_)),
         }
@@ -188,7 +191,7 @@ fn follow(
 
 /// Whether the driver may have cut this command up for several nodes, so that the
 /// whole of it fits none.
-fn spans_nodes(command: &Cmd) -> bool {
+pub(super) fn spans_nodes(command: &Cmd) -> bool {
     const CUT_UP: [&[u8]; 8] = [
         b"MGET",
         b"MSET",

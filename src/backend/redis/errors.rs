@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind as Driver, RedisError};
 
+use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 
 /// The kind of a driver's error on an established connection.
@@ -166,6 +167,45 @@ fn is_tls(error: &RedisError) -> bool {
 /// An error on an established connection.
 pub(super) fn on_connection(error: RedisError, phase: Phase, endpoint: &str) -> Error {
     Error::new(classify(&error), phase, error.to_string())
+        .with_endpoint(endpoint)
+        .with_source(Arc::new(error))
+}
+
+/// What a server answered to an operation instead of a reply.
+pub(super) fn refused(error: RedisError, endpoint: &str) -> Error {
+    // Of a command that it does not know the server repeats the arguments.
+    let text = error.to_string();
+    if let Some((said, _)) = text.split_once(", with args beginning with") {
+        return Error::new(classify(&error), Phase::Operation, said).with_endpoint(endpoint);
+    }
+    Error::from(error).with_endpoint(endpoint)
+}
+
+/// Why an operation cannot run on a lease on which `MULTI` was sent.
+pub(super) fn in_transaction(endpoint: &str) -> Error {
+    let message = "the lease is in a transaction; end it with EXEC or DISCARD first";
+    Error::new(ErrorKind::InvalidOperation, Phase::Operation, message).with_endpoint(endpoint)
+}
+
+/// Whether a script failed in its middle: the server says where.
+pub(super) fn is_inside_script(error: &RedisError) -> bool {
+    let text = error.detail().unwrap_or_default();
+    text.contains("@user_script") || text.contains("@user_function")
+}
+
+/// What befell a connection before an operation had its reply.
+pub(super) fn unanswered(error: RedisError, deadline: Deadline, endpoint: &str) -> Error {
+    let kind = classify(&error);
+    let message = match kind {
+        ErrorKind::DeadlineExceeded if deadline.is_over() => {
+            "no reply by the operation's deadline".to_owned()
+        }
+        ErrorKind::DeadlineExceeded => {
+            "no reply in time; REDIS_READ_TIMEOUT and REDIS_WRITE_TIMEOUT are the limits".to_owned()
+        }
+        _ => format!("the connection was lost before the reply: {error}"),
+    };
+    Error::new(kind, Phase::Operation, message)
         .with_endpoint(endpoint)
         .with_source(Arc::new(error))
 }

@@ -12,13 +12,15 @@ use super::cluster;
 use super::config::{Address, RedisConfig, Topology};
 use super::connection::{Inner, RedisConnection};
 use super::errors;
+use super::operation::RedisCommand;
+use super::reply::Reply;
 use super::tls;
 use super::wire::{Login, converse, hello, open, remaining, resolve, set_name, timed_out};
 use crate::backend::{self, Backend, Service, Traffic};
 use crate::config::Vars;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::operation::NoOperation;
+use crate::operation::Outcome;
 use crate::pool::Reset;
 
 /// Makes connections to Redis.
@@ -278,17 +280,30 @@ impl r2d2::ManageConnection for Redis {
 impl Backend for Redis {
     const NAME: &'static str = "redis";
 
-    type Operation = NoOperation;
+    const NATIVE_BATCH: bool = true;
 
-    type Reply = ();
+    type Operation = RedisCommand;
+
+    type Reply = Reply;
 
     fn execute(
         &self,
-        _: &mut Self::Connection,
-        operation: &NoOperation,
-        _: Deadline,
-    ) -> Result<(), Error> {
-        match *operation {}
+        conn: &mut RedisConnection,
+        operation: &RedisCommand,
+        deadline: Deadline,
+    ) -> Result<Reply, Error> {
+        let mut outcomes = self.run(conn, &[operation], deadline);
+        // One outcome for each command.
+        outcomes.remove(0).into_result()
+    }
+
+    fn execute_batch(
+        &self,
+        conn: &mut RedisConnection,
+        operations: &[&RedisCommand],
+        deadline: Deadline,
+    ) -> Vec<Outcome<Reply>> {
+        self.run(conn, operations, deadline)
     }
 
     fn endpoint(&self) -> String {

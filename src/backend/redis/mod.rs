@@ -27,22 +27,29 @@
 //!   connection counts as broken from then on, whatever the driver thinks of it.
 //! - Nothing is sent twice: the driver's own retries are off.
 //!
-//! A pipeline that times out goes on to wait for each of its replies (the driver
-//! does so), so it can last as long as the read timeout times its commands.
+//! A `redis::pipe()` that times out goes on to wait for each of its replies (the driver
+//! does so), so it can last as long as the read timeout times its commands. Operations
+//! ([`RedisCommand`]), one by one or in a batch, have one deadline for all.
 
+mod arguments;
+mod batch;
 mod cluster;
+mod commands;
 mod config;
 mod connection;
 mod errors;
 mod manager;
 mod notice;
+mod operation;
 mod reply;
 mod sentinel;
 mod service;
+mod timed;
 mod tls;
 mod wire;
 
 pub use config::{RedisConfig, SentinelRole};
 pub use connection::RedisConnection;
 pub use manager::Redis;
+pub use operation::RedisCommand;
 pub use reply::Reply;

@@ -35,6 +35,11 @@ impl Noticed {
         self.0 == 0
     }
 
+    /// Whether the server only notes down what it is sent.
+    pub(super) fn is_in_transaction(self) -> bool {
+        self.0 & TRANSACTION != 0
+    }
+
     pub(super) fn is_spoilt(self) -> bool {
         self.0 & SPOILT != 0
     }
@@ -182,7 +187,7 @@ fn number(packed: &[u8], sign: u8) -> Option<(usize, &[u8])> {
 }
 
 /// `$3\r\nGET\r\n`: the text, and what follows.
-fn bulk(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn bulk(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = number(packed, b'$')?;
     let text = rest.get(..length)?;
     let rest = rest.get(length.checked_add(2)?..)?;
