@@ -41,17 +41,25 @@
 //! [`server_selection_timeout`](MongoDbConfig::server_selection_timeout) more
 //! where the driver retries. [`MongoDbConnection::within`] holds any deadline.
 
+mod answer;
+mod batch;
 mod config;
 mod connection;
+mod document;
 mod driver;
 mod environment;
 mod errors;
+mod execute;
+mod form;
 mod manager;
+mod operation;
+mod reply;
 mod runtime;
 mod service;
 mod sockets;
 mod topology;
 mod uri;
+mod validation;
 
 #[cfg(test)]
 mod tests;
@@ -59,4 +67,6 @@ mod tests;
 pub use config::MongoDbConfig;
 pub use connection::MongoDbConnection;
 pub use manager::MongoDb;
+pub use operation::MongoOperation;
+pub use reply::MongoReply;
 pub use sockets::{SocketMeter, Sockets};
