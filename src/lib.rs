@@ -133,7 +133,7 @@ mod security;
 #[cfg(feature = "http")]
 pub use backend::http::{Http, HttpConfig, HttpConnection, HttpRequest, HttpResponse};
 #[cfg(feature = "mongodb")]
-pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
+pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection, MongoOperation, MongoReply};
 #[cfg(feature = "postgres")]
 pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
 #[cfg(feature = "redis")]

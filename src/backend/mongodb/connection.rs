@@ -95,9 +95,7 @@ impl MongoDbConnection {
         F: Future<Output = Result<T, mongodb::error::Error>>,
     {
         match runtime::block_on(limit, async { operation(&self.driver).await })? {
-            Some(result) => {
-                result.map_err(|error| Error::from(error).with_endpoint(self.permit.endpoint()))
-            }
+            Some(result) => result.map_err(|error| self.locate(error.into())),
             None => Err(Error::new(
                 ErrorKind::DeadlineExceeded,
                 Phase::Operation,
@@ -111,6 +109,10 @@ impl MongoDbConnection {
     /// The real sockets of the client that this lease shares.
     pub fn sockets(&self) -> Sockets {
         self.permit.sockets()
+    }
+
+    pub(super) fn locate(&self, error: Error) -> Error {
+        error.with_endpoint(self.permit.endpoint())
     }
 
     pub(super) fn driver(&self) -> &mongodb::Client {

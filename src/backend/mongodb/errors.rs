@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{self, Document};
 use mongodb::error::{
     Error as DriverError, ErrorKind as DriverKind, GridFsErrorKind, NO_WRITES_PERFORMED,
     SYSTEM_OVERLOADED_ERROR, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
     WriteFailure,
 };
 
+use super::operation::Reach;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 
 /// The kind of a server's error code.
@@ -146,11 +149,13 @@ pub(super) fn describe(error: &DriverError) -> String {
         DriverKind::Command(error) => {
             format!(
                 "{} (code {} {})",
-                error.message, error.code, error.code_name
+                without_values(&error.message),
+                error.code,
+                error.code_name
             )
         }
         DriverKind::Write(WriteFailure::WriteError(error)) => {
-            format!("{} (code {})", error.message, error.code)
+            format!("{} (code {})", without_values(&error.message), error.code)
         }
         DriverKind::Write(WriteFailure::WriteConcernError(error)) => format!(
             "written, but the write concern was not met: {} (code {})",
@@ -163,7 +168,7 @@ pub(super) fn describe(error: &DriverError) -> String {
                     "{} documents were refused, the first of them number {}: {} (code {})",
                     refused.len(),
                     first.index,
-                    first.message,
+                    without_values(&first.message),
                     first.code
                 ),
                 (None, Some(concern)) => format!(
@@ -215,26 +220,121 @@ fn outcome_unknown(error: &DriverError, kind: ErrorKind) -> bool {
             ))
 }
 
+/// The kind of an error of an operation, whose socket existed already.
+fn kind_of_operation(error: &DriverError) -> ErrorKind {
+    match kind_of(error) {
+        // An established socket that timed out is one that the monitor cut.
+        ErrorKind::Connect(ConnectFailure::Timeout)
+            if matches!(&*error.kind, DriverKind::Io(_)) =>
+        {
+            ErrorKind::ConnectionLost
+        }
+        kind => kind,
+    }
+}
+
+fn build(error: DriverError, kind: ErrorKind, unknown: bool) -> Error {
+    let message = describe(&error);
+    let ours = Error::new(kind, Phase::Operation, message).with_source(Arc::new(error));
+    if unknown {
+        ours.with_outcome_unknown()
+    } else {
+        ours
+    }
+}
+
 impl From<DriverError> for Error {
     /// An error of an operation that ran on the driver's own client.
     fn from(error: DriverError) -> Self {
-        let kind = match kind_of(&error) {
-            // An established socket that timed out is one that the monitor cut.
-            ErrorKind::Connect(ConnectFailure::Timeout)
-                if matches!(&*error.kind, DriverKind::Io(_)) =>
-            {
-                ErrorKind::ConnectionLost
-            }
-            kind => kind,
-        };
+        let kind = kind_of_operation(&error);
         let unknown = outcome_unknown(&error, kind);
-        let ours = Self::new(kind, Phase::Operation, describe(&error)).with_source(Arc::new(error));
-        if unknown {
-            ours.with_outcome_unknown()
-        } else {
-            ours
+        build(error, kind, unknown)
+    }
+}
+
+/// An error of an operation that can have done so much.
+pub(super) fn of_operation(error: DriverError, reach: Reach) -> Error {
+    let kind = kind_of_operation(&error);
+    let unknown = match reach {
+        Reach::Read => false,
+        Reach::One => outcome_unknown(&error, kind),
+        Reach::Many => !nothing_applied(&error, kind),
+    };
+    build(error, kind, unknown)
+}
+
+/// Whether an error of a command that writes many documents, or of many writes in one
+/// command, says for certain that none was made. A server that is interrupted (by a limit of
+/// time, an operator, a fail-over, its own end) has often made some, and says nothing of
+/// them; so only refusals that precede all work count.
+fn nothing_applied(error: &DriverError, kind: ErrorKind) -> bool {
+    error.contains_label(NO_WRITES_PERFORMED)
+        || match &*error.kind {
+            DriverKind::ConnectionPoolCleared { .. }
+            | DriverKind::ServerSelection { .. }
+            | DriverKind::InvalidArgument { .. }
+            | DriverKind::Authentication { .. }
+            | DriverKind::SessionsNotSupported
+            | DriverKind::Shutdown => true,
+            DriverKind::Command(_) => matches!(
+                kind,
+                ErrorKind::InvalidOperation
+                    | ErrorKind::NotFound
+                    | ErrorKind::Permission
+                    | ErrorKind::Authentication
+                    | ErrorKind::Configuration
+                    | ErrorKind::Overloaded
+            ),
+            DriverKind::Io(_) => matches!(kind, ErrorKind::Connect(_)),
+            _ => false,
+        }
+}
+
+/// The server's error of one write among several, as the driver has it for a single one.
+/// `written` is an entry of `writeErrors` in a server's reply.
+pub(super) fn write_error(written: Document) -> DriverError {
+    match bson::deserialize_from_document(written) {
+        Ok(error) => DriverKind::Write(WriteFailure::WriteError(error)).into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// The same of a write concern that was not met.
+pub(super) fn concern_error(concern: Document) -> DriverError {
+    match bson::deserialize_from_document(concern) {
+        Ok(error) => DriverKind::Write(WriteFailure::WriteConcernError(error)).into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// Whether a server refused an insert because exactly this `_id` is there already.
+pub(super) fn is_duplicate_of(error: &DriverError, id: &ObjectId) -> bool {
+    let DriverKind::Write(WriteFailure::WriteError(error)) = &*error.kind else {
+        return false;
+    };
+    error.code == 11000
+        && error.message.contains("index: _id_ ")
+        && error.message.contains(&id.to_hex())
+}
+
+/// A server's message without the documents that it quotes, which hold values.
+fn without_values(message: &str) -> String {
+    let mut depth = 0_u32;
+    let mut text = String::with_capacity(message.len());
+    for character in message.chars() {
+        match character {
+            '{' => {
+                if depth == 0 {
+                    text.push_str("{..}");
+                }
+                depth += 1;
+            }
+            '}' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => text.push(character),
+            _ => {}
         }
     }
+    text
 }
 
 #[cfg(test)]
@@ -258,6 +358,17 @@ mod tests {
         ] {
             assert_eq!(by_code(code), kind, "{code}");
         }
+    }
+
+    #[test]
+    fn a_servers_message_keeps_no_value() {
+        let text = "E11000 duplicate key error collection: shop.users index: mail_1 dup key: \
+                    { mail: \"a@b.c\", sub: { n: 1 } }";
+        assert_eq!(
+            without_values(text),
+            "E11000 duplicate key error collection: shop.users index: mail_1 dup key: {..}"
+        );
+        assert_eq!(without_values("no } brace { open"), "no  brace {..}");
     }
 
     #[test]

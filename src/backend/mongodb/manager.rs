@@ -15,13 +15,15 @@ use r2d2::ManageConnection;
 
 use super::config::MongoDbConfig;
 use super::connection::MongoDbConnection;
+use super::operation::MongoOperation;
+use super::reply::MongoReply;
 use super::sockets::{Counters, SocketMeter, Sockets};
 use super::topology::{Doom, Topology};
-use super::{driver, errors, runtime, service};
+use super::{batch, driver, errors, execute, runtime, service};
 use crate::backend::{self, Backend, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
-use crate::operation::NoOperation;
+use crate::operation::Outcome;
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -323,17 +325,28 @@ impl ManageConnection for MongoDb {
 impl Backend for MongoDb {
     const NAME: &'static str = "mongodb";
 
-    type Operation = NoOperation;
+    const NATIVE_BATCH: bool = true;
 
-    type Reply = ();
+    type Operation = MongoOperation;
+
+    type Reply = MongoReply;
 
     fn execute(
         &self,
-        _: &mut Self::Connection,
-        operation: &NoOperation,
-        _: Deadline,
-    ) -> Result<(), Error> {
-        match *operation {}
+        conn: &mut MongoDbConnection,
+        operation: &MongoOperation,
+        deadline: Deadline,
+    ) -> Result<MongoReply, Error> {
+        execute::execute(conn, operation, deadline)
+    }
+
+    fn execute_batch(
+        &self,
+        conn: &mut MongoDbConnection,
+        operations: &[&MongoOperation],
+        deadline: Deadline,
+    ) -> Vec<Outcome<MongoReply>> {
+        batch::execute_batch(conn, operations, deadline)
     }
 
     fn endpoint(&self) -> String {

@@ -39,19 +39,35 @@
 //! [`heartbeat`](MongoDbConfig::heartbeat) and
 //! [`connect_timeout`](MongoDbConfig::connect_timeout), or after
 //! [`server_selection_timeout`](MongoDbConfig::server_selection_timeout) more
-//! where the driver retries. [`MongoDbConnection::within`] holds any deadline.
+//! where the driver retries. [`MongoDbConnection::within`] and the deadline of a
+//! [`MongoOperation`] hold whatever happens.
+//!
+//! # Operations
+//!
+//! [`MongoOperation`] is data: its documents are encoded once, where it is made
+//! (`document`), checked without I/O (`validation`) and written as JSON in a form of their
+//! own (`form`). `execute` runs one, `batch` a group, and `answer` reads what a server says
+//! to many updates at once.
 
+mod answer;
+mod batch;
 mod config;
 mod connection;
+mod document;
 mod driver;
 mod environment;
 mod errors;
+mod execute;
+mod form;
 mod manager;
+mod operation;
+mod reply;
 mod runtime;
 mod service;
 mod sockets;
 mod topology;
 mod uri;
+mod validation;
 
 #[cfg(test)]
 mod tests;
@@ -59,4 +75,6 @@ mod tests;
 pub use config::MongoDbConfig;
 pub use connection::MongoDbConnection;
 pub use manager::MongoDb;
+pub use operation::MongoOperation;
+pub use reply::MongoReply;
 pub use sockets::{SocketMeter, Sockets};
