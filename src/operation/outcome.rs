@@ -21,8 +21,9 @@ pub enum Outcome<R> {
     Done(R),
     /// The server refused this one; it has no effect.
     Rejected(Error),
-    /// It was certainly not applied: expired, cancelled, refused by a full queue, or a
-    /// connection never came. The error says which.
+    /// It was certainly not applied: expired, cancelled, refused by a full queue, the
+    /// server was the wrong or a busy one, or a connection never came. The error says
+    /// which.
     NotExecuted(Error),
     /// It was sent, then the connection was lost or the deadline was over. It may have
     /// taken effect.
@@ -39,6 +40,7 @@ impl<R> Outcome<R> {
             ErrorKind::Connect(_)
             | ErrorKind::Exhausted
             | ErrorKind::Overloaded
+            | ErrorKind::WrongRole
             | ErrorKind::ConnectionLost
             | ErrorKind::DeadlineExceeded
             | ErrorKind::ResourceLimit

@@ -66,7 +66,7 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
         };
     }
     if let Some(io) = io_cause(error) {
-        if phase != Phase::Connect && io.get_ref().is_some_and(|inner| inner.is::<Blown>()) {
+        if phase != Phase::Connect && is_blown(io) {
             return ErrorKind::DeadlineExceeded;
         }
         let kind = classify_io(io);
@@ -97,6 +97,12 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
         return ErrorKind::NotFound;
     }
     ErrorKind::Other
+}
+
+/// Whether it is our own, of a deadline that was over.
+fn is_blown(io: &std::io::Error) -> bool {
+    io.get_ref()
+        .is_some_and(<dyn StdError + Send + Sync>::is::<Blown>)
 }
 
 /// The first I/O error in the chain of causes.

@@ -155,7 +155,7 @@ impl AsyncRead for Fused {
         self.fuse.burn()?;
         match Pin::new(&mut self.socket).poll_read(cx, buf) {
             Poll::Pending => self.wait(cx),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 }
@@ -168,21 +168,21 @@ impl AsyncWrite for Fused {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.socket).poll_write(cx, buf) {
             Poll::Pending => self.wait(cx),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.socket).poll_flush(cx) {
             Poll::Pending => self.wait(cx),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.socket).poll_shutdown(cx) {
             Poll::Pending => self.wait(cx),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 }
