@@ -45,7 +45,7 @@ pub(super) struct Dispatcher<B: Backend> {
     shared: Arc<Shared<B>>,
     sleeper: Sleeper,
     /// One for each priority, the most urgent first.
-    arrivals: [Receiver<Box<Job<B>>>; 4],
+    arrivals: [Receiver<Job<B>>; 4],
     reports: Receiver<Report<B>>,
     groups: Sender<Group<B>>,
     queue: Queue<B>,
@@ -54,7 +54,7 @@ pub(super) struct Dispatcher<B: Backend> {
     /// The cells of groups that are with the workers.
     running: HashMap<u64, Vec<Arc<Cell<B::Reply>>>>,
     /// To be tried again, by the moment.
-    delayed: Timed<Box<Job<B>>>,
+    delayed: Timed<Job<B>>,
     /// Operations with a deadline of their own.
     deadlines: Timed<Watch<B::Reply>>,
     /// With so many of them, those that are over are dropped.
@@ -71,7 +71,7 @@ struct Watch<R> {
 
 /// The ends of the channels that the dispatcher holds.
 pub(super) struct Ends<B: Backend> {
-    pub(super) arrivals: [Receiver<Box<Job<B>>>; 4],
+    pub(super) arrivals: [Receiver<Job<B>>; 4],
     pub(super) reports: Receiver<Report<B>>,
     pub(super) groups: Sender<Group<B>>,
 }

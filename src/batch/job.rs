@@ -32,13 +32,13 @@ impl<B: Backend> Job<B> {
 /// Operations that are executed together.
 pub(super) struct Group<B: Backend> {
     pub(super) number: u64,
-    pub(super) jobs: Vec<Box<Job<B>>>,
+    pub(super) jobs: Vec<Job<B>>,
     /// Whether more would have fitted, had there been more.
     pub(super) full: bool,
 }
 
 /// One that is to be tried again, not before this moment.
-pub(super) type Again<B> = (Ticks, Box<Job<B>>);
+pub(super) type Again<B> = (Ticks, Job<B>);
 
 /// What a worker tells the dispatcher when a group is over.
 pub(super) struct Report<B: Backend> {

@@ -90,7 +90,7 @@ use crate::pool::Pool;
 use crate::recovery::RetryPolicy;
 
 /// The most operations that a channel holds before the dispatcher takes them.
-const CHANNEL: usize = 16_384;
+const CHANNEL: usize = 4096;
 
 /// For how long the last handle waits for what is queued when it is dropped.
 const CLOSE_ON_DROP: Duration = Duration::from_secs(30);
@@ -121,7 +121,7 @@ struct Shared<B: Backend> {
     home: Arc<Home>,
     quarantine: Quarantine<B::Operation>,
     /// One for each priority, the most urgent first.
-    arrivals: [Sender<Box<Job<B>>>; 4],
+    arrivals: [Sender<Job<B>>; 4],
     reports: Sender<Report<B>>,
     bell: Bell,
     closed: AtomicBool,
@@ -334,7 +334,7 @@ impl<B: Backend> Batch<B> {
             failed: 0,
         };
         // The dispatcher outlives everything that the gate let in: it is there to receive.
-        if let Err(TrySendError::Full(job)) = shared.arrivals[line].try_send(Box::new(job)) {
+        if let Err(TrySendError::Full(job)) = shared.arrivals[line].try_send(job) {
             shared.bell.ring(0);
             let _ = shared.arrivals[line].send(job);
         }

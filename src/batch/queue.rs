@@ -19,7 +19,7 @@ use crate::backend::Backend;
 use crate::clock::Ticks;
 use crate::operation::{Operation as _, Priority};
 
-type Line<B> = VecDeque<Box<Job<B>>>;
+type Line<B> = VecDeque<Job<B>>;
 
 pub(super) struct Queue<B: Backend> {
     /// By urgency: `Priority as usize`.
@@ -51,7 +51,7 @@ impl<B: Backend> Queue<B> {
     }
 
     /// A new operation.
-    pub(super) fn push(&mut self, job: Box<Job<B>>) {
+    pub(super) fn push(&mut self, job: Job<B>) {
         if let Some(key) = job.operation.envelope().ordering_key() {
             if let Some(line) = self.keys.get_mut(key) {
                 line.push_back(job);
@@ -64,7 +64,7 @@ impl<B: Backend> Queue<B> {
     }
 
     /// One that is to be tried again: it was here before all others.
-    pub(super) fn push_front(&mut self, job: Box<Job<B>>) {
+    pub(super) fn push_front(&mut self, job: Job<B>) {
         self.lines[job.priority as usize].push_front(job);
     }
 
@@ -110,7 +110,7 @@ impl<B: Backend> Queue<B> {
 
     /// Takes a group that fits. Never more than one beyond the bytes, never none if there
     /// is one; the keys of those that were found to be over already are released.
-    pub(super) fn take(&mut self, room: Room, now: Ticks) -> Vec<Box<Job<B>>> {
+    pub(super) fn take(&mut self, room: Room, now: Ticks) -> Vec<Job<B>> {
         let mut group = Vec::with_capacity(room.operations.min(self.ready()));
         let mut bytes = 0;
         let fits = |group: &Vec<_>, bytes| group.len() < room.operations && bytes < room.bytes;
@@ -143,7 +143,7 @@ impl<B: Backend> Queue<B> {
     }
 
     /// Moves the head of a line to the group, if it is still wanted; says how large it is.
-    fn pick(&mut self, line: usize, group: &mut Vec<Box<Job<B>>>) -> usize {
+    fn pick(&mut self, line: usize, group: &mut Vec<Job<B>>) -> usize {
         let Some(job) = self.lines[line].pop_front() else {
             return 0;
         };
@@ -187,7 +187,7 @@ impl<B: Backend> Queue<B> {
 
     /// The youngest of the least urgent, to make room for others. Those behind their key
     /// are last resort.
-    pub(super) fn shed(&mut self) -> Option<Box<Job<B>>> {
+    pub(super) fn shed(&mut self) -> Option<Job<B>> {
         for line in &mut self.lines {
             if let Some(job) = line.pop_back() {
                 self.bury(&job);
@@ -200,7 +200,7 @@ impl<B: Backend> Queue<B> {
     }
 
     /// Everything, in no order.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Box<Job<B>>> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Job<B>> {
         self.behind = 0;
         let keyed = std::mem::take(&mut self.keys).into_values().flatten();
         let lines = std::mem::take(&mut self.lines).into_iter().flatten();

@@ -62,6 +62,31 @@ pub(super) struct Home {
     pub(super) counters: Counters,
 }
 
+/// Threads that wait for outcomes of one group. They are woken when all of these are there:
+/// a thread that waits for one after the other would else sleep and wake for each.
+#[derive(Default)]
+pub(super) struct Wakes(Vec<Thread>);
+
+impl Wakes {
+    fn add(&mut self, thread: Thread) {
+        if self.0.iter().all(|other| other.id() != thread.id()) {
+            self.0.push(thread);
+        }
+    }
+
+    fn wake(&mut self) {
+        for thread in self.0.drain(..) {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
 /// What becomes of an operation whose deadline is over.
 pub(super) enum Expiry {
     /// It has its outcome.
@@ -132,11 +157,12 @@ impl<R> Cell<R> {
 
     /// Gives it its outcome, which the caller has counted, unless it has one; whether it
     /// had none. It is not in the queue.
-    pub(super) fn resolve(&self, outcome: Outcome<R>) -> bool {
-        self.settle(|stage| match stage {
+    pub(super) fn resolve(&self, outcome: Outcome<R>, wakes: &mut Wakes) -> bool {
+        let decide = |stage: &Stage<R>| match stage {
             Stage::Resolved(_) | Stage::Gone => None,
             _ => Some(outcome),
-        })
+        };
+        self.settle(decide, wakes)
     }
 
     /// The same for one that is in the queue or in anybody's hands, and is not counted.
@@ -183,15 +209,20 @@ impl<R> Cell<R> {
 
     /// Settles it, and counts the outcome.
     fn settle_and_count(&self, decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>) -> bool {
-        self.settle(|stage| {
+        let decide = |stage: &Stage<R>| {
             let outcome = decide(stage)?;
             self.home.counters.count(OutcomeKind::of(&outcome));
             Some(outcome)
-        })
+        };
+        self.settle(decide, &mut Wakes::default())
     }
 
     /// Resolves it with what `decide` says of its stage, if anything.
-    fn settle(&self, decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>) -> bool {
+    fn settle(
+        &self,
+        decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>,
+        wakes: &mut Wakes,
+    ) -> bool {
         let mut inner = self.inner.lock();
         let Some(outcome) = decide(&inner.stage) else {
             return false;
@@ -205,11 +236,13 @@ impl<R> Cell<R> {
             Listener::Waiting(thread) => {
                 inner.stage = Stage::Resolved(outcome);
                 drop(inner);
-                thread.unpark();
+                wakes.add(thread);
             }
             Listener::Callback(callback) => {
                 inner.stage = Stage::Gone;
                 drop(inner);
+                // It may take long: nobody waits for it who need not.
+                wakes.wake();
                 call_back(callback, outcome);
             }
         }

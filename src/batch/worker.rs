@@ -14,6 +14,7 @@ use crossbeam_channel::Receiver;
 use super::Shared;
 use super::counters::{OutcomeKind, Tally};
 use super::job::{Again, Group, Job, Report};
+use super::ticket::Wakes;
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::deadline::Deadline;
@@ -69,7 +70,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
 }
 
 /// When the group has to be over: when the last of its operations has.
-fn latest_deadline<B: Backend>(shared: &Shared<B>, jobs: &[Box<Job<B>>]) -> Deadline {
+fn latest_deadline<B: Backend>(shared: &Shared<B>, jobs: &[Job<B>]) -> Deadline {
     let now = shared.clock.now();
     let default = shared.settings.default_deadline;
     let default = default.map_or(NEVER, |limit| after(now, limit));
@@ -90,7 +91,7 @@ fn latest_deadline<B: Backend>(shared: &Shared<B>, jobs: &[Box<Job<B>>]) -> Dead
 fn run<B: Backend>(
     shared: &Shared<B>,
     mut lease: PooledConnection<B>,
-    jobs: &[Box<Job<B>>],
+    jobs: &[Job<B>],
     deadline: Deadline,
 ) -> Vec<Outcome<B::Reply>> {
     let (manager, conn) = PooledConnection::parts(&mut lease);
@@ -126,7 +127,7 @@ fn missing<R>() -> Outcome<R> {
 }
 
 /// An operation and its outcome.
-type Over<B> = (Box<Job<B>>, Outcome<<B as Backend>::Reply>);
+type Over<B> = (Job<B>, Outcome<<B as Backend>::Reply>);
 
 /// Sorts the operations of a group into those that are over and those that are tried
 /// again; then counts the former and only then tells their tickets, so that whoever has
@@ -152,7 +153,7 @@ impl<'a, B: Backend> Settler<'a, B> {
 
     /// Those that are still wanted; others expired or were cancelled while the group waited
     /// for its lease.
-    fn begin(&mut self, mut jobs: Vec<Box<Job<B>>>) -> Vec<Box<Job<B>>> {
+    fn begin(&mut self, mut jobs: Vec<Job<B>>) -> Vec<Job<B>> {
         jobs.retain(|job| {
             let wanted = job.cell.begin();
             if !wanted {
@@ -163,7 +164,7 @@ impl<'a, B: Backend> Settler<'a, B> {
         jobs
     }
 
-    fn decide(&mut self, mut job: Box<Job<B>>, outcome: Outcome<B::Reply>) {
+    fn decide(&mut self, mut job: Job<B>, outcome: Outcome<B::Reply>) {
         let outcome = outcome.map_error(|error| self.shared.pool.locate(error));
         if let Some(error) = outcome.error() {
             job.failed += 1;
@@ -199,19 +200,20 @@ impl<'a, B: Backend> Settler<'a, B> {
         let counters = &self.shared.home.counters;
         counters.add(&self.tally);
         counters.retries.fetch_add(self.again.len() as u64, Relaxed);
+        let mut wakes = Wakes::default();
         for (job, outcome) in self.over {
             let Job {
                 cell,
                 operation,
                 failed,
                 ..
-            } = *job;
+            } = job;
             if let Outcome::Rejected(error) = &outcome {
                 let quarantine = &self.shared.quarantine;
                 quarantine.put(operation, error.clone(), failed);
             }
             let kind = OutcomeKind::of(&outcome);
-            if !cell.resolve(outcome) {
+            if !cell.resolve(outcome, &mut wakes) {
                 // Its deadline was over, or the batch was cut off: counted there.
                 counters.uncount(kind);
             }
