@@ -228,13 +228,15 @@ impl<B: Backend> Dispatcher<B> {
     /// cancelled or has expired.
     fn shed(&mut self) {
         let gate = &self.shared.home.gate;
-        if self.queue.len() > 64 + 2 * gate.used().0 {
+        let (max_operations, max_bytes) = gate.limits();
+        let sheds = self.shared.settings.when_full == WhenFull::Shed;
+        // By what is here: the gate counts those as well that are still on their way.
+        let too_much =
+            |queue: &Queue<B>| sheds && (queue.len() > max_operations || queue.bytes() > max_bytes);
+        if too_much(&self.queue) || self.queue.len() > 64 + 2 * gate.used().0 {
             self.queue.sweep(|job| job.cell.is_over());
         }
-        if self.shared.settings.when_full != WhenFull::Shed {
-            return;
-        }
-        while gate.excess() > 0 {
+        while too_much(&self.queue) {
             let Some(job) = self.queue.shed() else {
                 return;
             };

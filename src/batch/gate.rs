@@ -61,11 +61,10 @@ impl Gate {
         (self.max_operations, self.max_bytes)
     }
 
-    /// By how many operations the queue is over its bounds, or one if only by bytes.
-    pub(super) fn excess(&self) -> usize {
+    /// Whether more is queued than should be.
+    pub(super) fn is_overfull(&self) -> bool {
         let (operations, bytes) = self.used();
-        let over = operations.saturating_sub(self.max_operations);
-        over.max(usize::from(bytes > self.max_bytes))
+        operations > self.max_operations || bytes > self.max_bytes
     }
 
     /// Lets one operation of this size in, if there is room.

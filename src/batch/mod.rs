@@ -339,7 +339,7 @@ impl<B: Backend> Batch<B> {
             let _ = shared.arrivals[line].send(job);
         }
         let must_shed =
-            shared.settings.when_full == WhenFull::Shed && shared.home.gate.excess() > 0;
+            shared.settings.when_full == WhenFull::Shed && shared.home.gate.is_overfull();
         shared.bell.ring(if must_shed { 0 } else { deadline });
         Ok(ticket)
     }

@@ -27,6 +27,8 @@ pub(super) struct Queue<B: Backend> {
     keys: HashMap<Box<str>, Line<B>>,
     /// How many are in the lines of the keys.
     behind: usize,
+    /// The size of all.
+    bytes: usize,
     aging: Ticks,
     /// Of groups of one, every other is for those that are due.
     alternate: bool,
@@ -45,6 +47,7 @@ impl<B: Backend> Queue<B> {
             lines: std::array::from_fn(|_| VecDeque::new()),
             keys: HashMap::new(),
             behind: 0,
+            bytes: 0,
             aging,
             alternate: false,
         }
@@ -52,6 +55,7 @@ impl<B: Backend> Queue<B> {
 
     /// A new operation.
     pub(super) fn push(&mut self, job: Job<B>) {
+        self.bytes += job.size;
         if let Some(key) = job.operation.envelope().ordering_key() {
             if let Some(line) = self.keys.get_mut(key) {
                 line.push_back(job);
@@ -65,6 +69,7 @@ impl<B: Backend> Queue<B> {
 
     /// One that is to be tried again: it was here before all others.
     pub(super) fn push_front(&mut self, job: Job<B>) {
+        self.bytes += job.size;
         self.lines[job.priority as usize].push_front(job);
     }
 
@@ -100,6 +105,11 @@ impl<B: Backend> Queue<B> {
     /// All of them.
     pub(super) fn len(&self) -> usize {
         self.ready() + self.behind
+    }
+
+    /// Their size.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Since when the oldest of those that may go has waited.
@@ -147,6 +157,7 @@ impl<B: Backend> Queue<B> {
         let Some(job) = self.lines[line].pop_front() else {
             return 0;
         };
+        self.bytes -= job.size;
         if job.cell.pick() {
             let size = job.size;
             group.push(job);
@@ -166,9 +177,14 @@ impl<B: Backend> Queue<B> {
     /// Drops what has its outcome already.
     pub(super) fn sweep(&mut self, is_over: impl Fn(&Job<B>) -> bool) {
         for line in self.keys.values_mut() {
-            let before = line.len();
-            line.retain(|job| !is_over(job));
-            self.behind -= before - line.len();
+            line.retain(|job| {
+                let over = is_over(job);
+                if over {
+                    self.behind -= 1;
+                    self.bytes -= job.size;
+                }
+                !over
+            });
         }
         for line in 0..self.lines.len() {
             let mut over = Vec::new();
@@ -180,6 +196,7 @@ impl<B: Backend> Queue<B> {
                 }
             }
             for job in over {
+                self.bytes -= job.size;
                 self.bury(&job);
             }
         }
@@ -190,18 +207,21 @@ impl<B: Backend> Queue<B> {
     pub(super) fn shed(&mut self) -> Option<Job<B>> {
         for line in &mut self.lines {
             if let Some(job) = line.pop_back() {
+                self.bytes -= job.size;
                 self.bury(&job);
                 return Some(job);
             }
         }
         let job = self.keys.values_mut().find_map(VecDeque::pop_back)?;
         self.behind -= 1;
+        self.bytes -= job.size;
         Some(job)
     }
 
     /// Everything, in no order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Job<B>> {
         self.behind = 0;
+        self.bytes = 0;
         let keyed = std::mem::take(&mut self.keys).into_values().flatten();
         let lines = std::mem::take(&mut self.lines).into_iter().flatten();
         lines.chain(keyed)
