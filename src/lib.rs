@@ -133,7 +133,9 @@ pub use backend::http::{Http, HttpConfig, HttpConnection};
 #[cfg(feature = "mongodb")]
 pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection};
 #[cfg(feature = "postgres")]
-pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
+pub use backend::postgres::{
+    Postgres, PostgresConfig, PostgresConnection, Sql, SqlReply, SqlRow, SqlValue,
+};
 #[cfg(feature = "redis")]
 pub use backend::redis::{Redis, RedisConfig, RedisConnection};
 pub use deadline::Deadline;

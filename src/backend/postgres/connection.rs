@@ -6,8 +6,9 @@ use std::ops::{Deref, DerefMut};
 
 use postgres::error::SqlState;
 use postgres::types::ToSql;
-use postgres::{Client, Error, Row, Statement, ToStatement, Transaction};
+use postgres::{Client, Error, Row, SimpleQueryMessage, Statement, ToStatement, Transaction};
 
+use super::batch::Memory;
 use super::cache::StatementCache;
 use super::errors::breaks;
 use super::statement::is_dirty;
@@ -49,6 +50,8 @@ impl Query for Statement {
 pub struct PostgresConnection {
     client: Client,
     cache: StatementCache,
+    /// What operations keep of their statements.
+    pub(super) memory: Memory,
     /// What happened since the last reset may have left something behind.
     dirty: bool,
     /// The driver's own interface was used since the last reset.
@@ -64,6 +67,7 @@ impl PostgresConnection {
         Self {
             client,
             cache: StatementCache::new(cached_statements),
+            memory: Memory::new(cached_statements),
             dirty: false,
             touched: false,
             broken: false,
@@ -261,8 +265,21 @@ impl PostgresConnection {
         self.touched = false;
     }
 
+    /// Runs statements as text, in one round trip and one transaction.
+    pub(super) fn simple(
+        &mut self,
+        sql: &str,
+        dirty: bool,
+    ) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.statements += 1;
+        self.dirty |= dirty;
+        let messages = self.client.simple_query(sql);
+        self.noted(messages)
+    }
+
     pub(super) fn forget_statements(&mut self) {
         self.cache.clear();
+        self.memory.clear();
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -279,7 +296,7 @@ impl PostgresConnection {
 }
 
 /// Whether the server has forgotten the statement, or its result has changed.
-fn is_stale(error: &Error) -> bool {
+pub(super) fn is_stale(error: &Error) -> bool {
     let code = error.code();
     code == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
         || (code == Some(&SqlState::FEATURE_NOT_SUPPORTED)
@@ -309,5 +326,30 @@ impl fmt::Debug for PostgresConnection {
             .field("statements", &self.statements)
             .field("broken", &self.broken)
             .finish_non_exhaustive()
+    }
+}
+
+impl PostgresConnection {
+    /// Runs this by the deadline.
+    pub(super) fn within<R>(
+        &mut self,
+        deadline: crate::Deadline,
+        run: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let _ = deadline;
+        run(self)
+    }
+
+    /// The driver's error as one of ours, given whether the operation was sent.
+    #[allow(clippy::unused_self, reason = "a stand-in")]
+    pub(super) fn blame(&self, error: Error, sent: bool) -> crate::Error {
+        use crate::error::ErrorKind;
+        let error = super::errors::ours(error, crate::Phase::Operation);
+        match error.kind() {
+            ErrorKind::ConnectionLost | ErrorKind::DeadlineExceeded if sent => {
+                error.with_outcome_unknown()
+            }
+            _ => error,
+        }
     }
 }

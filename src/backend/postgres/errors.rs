@@ -29,10 +29,11 @@ fn kind_of_state(state: &SqlState, phase: Phase) -> ErrorKind {
             "08" => ErrorKind::ConnectionLost,
             "23" | "44" => ErrorKind::Constraint,
             "28" => ErrorKind::Authentication,
-            "53" | "54" => ErrorKind::ResourceLimit,
+            "53" => ErrorKind::ResourceLimit,
             "40" => ErrorKind::Conflict,
             "57" => ErrorKind::Overloaded,
-            "0A" | "20" | "21" | "22" | "25" | "26" | "34" | "3B" | "42" => {
+            // 54: too large for an index, too many columns: the same next time.
+            "0A" | "20" | "21" | "22" | "25" | "26" | "34" | "3B" | "42" | "54" => {
                 ErrorKind::InvalidOperation
             }
             _ => ErrorKind::Other,
@@ -179,6 +180,7 @@ mod tests {
             ("25006", ErrorKind::WrongRole),
             ("53300", ErrorKind::Overloaded),
             ("53200", ErrorKind::ResourceLimit),
+            ("54000", ErrorKind::InvalidOperation),
             ("57P01", ErrorKind::ConnectionLost),
             ("57014", ErrorKind::Cancelled),
             ("XX000", ErrorKind::Other),

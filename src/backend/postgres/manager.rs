@@ -10,14 +10,17 @@ use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::batch;
 use super::config::{Host, PostgresConfig, SslMode, TargetSession};
 use super::connection::PostgresConnection;
 use super::errors::ours;
+use super::operation::Sql;
 use super::probe;
+use super::sql::SqlReply;
 use crate::backend::{self, Backend, Role, Service, Traffic};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::operation::NoOperation;
+use crate::operation::Outcome;
 use crate::pool::Reset;
 
 /// Undoes what a session may have kept, but for the prepared statements:
@@ -175,7 +178,12 @@ impl Postgres {
         Err(Error::new(ErrorKind::WrongRole, Phase::Connect, message))
     }
 
-    fn placed(&self, error: Error) -> Error {
+    /// Whether lost outcomes are looked for.
+    pub(super) fn resolves_unknown(&self) -> bool {
+        self.config.resolve_unknown
+    }
+
+    pub(super) fn placed(&self, error: Error) -> Error {
         if error.endpoint().is_some() {
             error
         } else {
@@ -269,17 +277,28 @@ impl ManageConnection for Postgres {
 impl Backend for Postgres {
     const NAME: &'static str = "postgres";
 
-    type Operation = NoOperation;
+    const NATIVE_BATCH: bool = true;
 
-    type Reply = ();
+    type Operation = Sql;
+
+    type Reply = SqlReply;
 
     fn execute(
         &self,
-        _: &mut Self::Connection,
-        operation: &NoOperation,
-        _: Deadline,
-    ) -> Result<(), Error> {
-        match *operation {}
+        conn: &mut PostgresConnection,
+        operation: &Sql,
+        deadline: Deadline,
+    ) -> Result<SqlReply, Error> {
+        batch::execute(conn, operation, deadline).map_err(|error| self.placed(error))
+    }
+
+    fn execute_batch(
+        &self,
+        conn: &mut PostgresConnection,
+        operations: &[&Sql],
+        deadline: Deadline,
+    ) -> Vec<Outcome<SqlReply>> {
+        batch::execute_batch(self, conn, operations, deadline)
     }
 
     fn endpoint(&self) -> String {

@@ -30,14 +30,19 @@
 //! * Dropping a `Client` talks to the server: the pool does it in the background.
 //! * The driver logs parameter values at debug level: keep `tokio_postgres` at `info`.
 
+mod batch;
 mod cache;
 mod config;
 mod connection;
 mod errors;
 mod manager;
+mod operation;
 mod probe;
+mod sql;
 mod statement;
 
 pub use config::{PostgresConfig, SslMode, TargetSession};
 pub use connection::{PostgresConnection, Query};
 pub use manager::Postgres;
+pub use operation::Sql;
+pub use sql::{FromSqlText, SqlIndex, SqlReply, SqlRow, SqlValue};
