@@ -50,7 +50,7 @@ const LARGEST: usize = (1 << 29) - (1 << 20);
 /// # Cost
 ///
 /// The text of a `&'static str` is not copied, and a thread analyses a text once as long
-/// as it is among its last ones. 72 bytes, and 32 for each value beside what texts and
+/// as it is among its last ones. 64 bytes, and 32 for each value beside what texts and
 /// bytes take.
 #[derive(Clone, PartialEq)]
 pub struct Sql {
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn is_as_small_as_it_says() {
-        assert_eq!((size_of::<Sql>(), size_of::<SqlValue>()), (72, 32));
+        assert_eq!((size_of::<Sql>(), size_of::<SqlValue>()), (64, 32));
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl Memory {
         std::mem::take(&mut self.garbage)
     }
 
+    /// It was not given up there.
+    pub(super) fn put_garbage_back(&mut self, garbage: Vec<String>) {
+        self.garbage.extend(garbage);
+    }
+
     /// Keeps the name of a statement that has been prepared.
     pub(super) fn keep(&mut self, statement: &Arc<Statement>, name: Arc<str>) {
         self.uses += 1;

@@ -87,7 +87,8 @@ pub(super) fn prepared(
     }
     let name = conn.memory.new_name();
     let mut text = format!("PREPARE {name} AS {}", statement.body());
-    for old in conn.memory.take_garbage() {
+    let garbage = conn.memory.take_garbage();
+    for old in &garbage {
         // Writing to a string does not fail.
         let _ = write!(text, ";DEALLOCATE {old}");
     }
@@ -95,7 +96,10 @@ pub(super) fn prepared(
         Ok(_) => {}
         // What was to be given up is gone already; the new one is prepared all the same.
         Err(error) if error.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME) => {}
-        Err(error) => return Err(error),
+        Err(error) => {
+            conn.memory.put_garbage_back(garbage);
+            return Err(error);
+        }
     }
     conn.memory.keep(statement, Arc::clone(&name));
     Ok(Some(name))

@@ -164,7 +164,7 @@ fn head_without(words: Words<'_>, keyword: usize, kept: &[bool]) -> Option<Strin
     Some(format!("{before}{}{after}", names.join(", ")))
 }
 
-fn span<'a>(words: Words<'a>, first: usize, last: usize) -> &'a str {
+fn span(words: Words<'_>, first: usize, last: usize) -> &str {
     match (words.tokens.get(first), last.checked_sub(1)) {
         (Some(start), Some(end)) if end >= first => &words.text[start.start..words.tokens[end].end],
         _ => "",

@@ -67,6 +67,10 @@ impl SqlRow {
     }
 
     /// The columns' names.
+    #[allow(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the driver does not export the column's type"
+    )]
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.0.columns().iter().map(|column| column.name())
     }
@@ -76,6 +80,7 @@ impl SqlRow {
     /// # Errors
     /// [`InvalidOperation`](ErrorKind::InvalidOperation) if there is no such column, the
     /// value is not of that form, or it is `NULL` and `T` is not an `Option`.
+    #[allow(clippy::needless_pass_by_value, reason = "a number or a reference")]
     pub fn get<T: FromSqlText>(&self, column: impl SqlIndex) -> Result<T, Error> {
         let Some(position) = column.position(self) else {
             return Err(wrong(format!("the row has no column {column}")));
