@@ -135,7 +135,9 @@ pub use backend::http::{Http, HttpConfig, HttpConnection, HttpRequest, HttpRespo
 #[cfg(feature = "mongodb")]
 pub use backend::mongodb::{MongoDb, MongoDbConfig, MongoDbConnection, MongoOperation, MongoReply};
 #[cfg(feature = "postgres")]
-pub use backend::postgres::{Postgres, PostgresConfig, PostgresConnection};
+pub use backend::postgres::{
+    Postgres, PostgresConfig, PostgresConnection, Sql, SqlReply, SqlRow, SqlValue,
+};
 #[cfg(feature = "redis")]
 pub use backend::redis::{Redis, RedisCommand, RedisConfig, RedisConnection};
 #[cfg(feature = "batch")]

@@ -55,7 +55,8 @@ static CREW: Mutex<Crew> = Mutex::new(Crew {
 });
 static BELL: Condvar = Condvar::new();
 
-/// Has the crew do this soon.
+/// Has the crew do this soon. While there is no keeper that could relieve it, no job
+/// waits for another.
 pub(crate) fn submit(job: Job) {
     let now = Clock::System.now();
     let mut crew = CREW.lock();
@@ -63,7 +64,7 @@ pub(crate) fn submit(job: Job) {
     if crew.queue.len() <= crew.idle {
         drop(crew);
         BELL.notify_one();
-    } else if crew.threads >= USUAL || !crew.hire() {
+    } else if (crew.open && crew.threads >= USUAL) || !crew.hire() {
         drop(crew);
         super::watch_crew(after(now, PATIENCE));
     }

@@ -1,20 +1,22 @@
 //! A PostgreSQL connection that keeps its prepared statements and notices what
 //! its user leaves behind.
 
+mod within;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use postgres::error::SqlState;
 use postgres::types::ToSql;
-use postgres::{Client, Row, Statement, ToStatement, Transaction};
+use postgres::{Client, Error, Row, SimpleQueryMessage, Statement, ToStatement, Transaction};
 
+use super::batch::Memory;
 use super::cache::StatementCache;
-use super::errors::{breaks, ours};
+use super::connector::{Canceller, Way};
+use super::errors::breaks;
 use super::fuse::Fuse;
 use super::statement::is_dirty;
-use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Phase};
 
 /// A query: SQL text, whose prepared statement is kept, or a [`Statement`] of your
 /// own.
@@ -52,27 +54,39 @@ impl Query for Statement {
 /// connection is then reset after the lease, in the background.
 pub struct PostgresConnection {
     client: Client,
+    fuse: Arc<Fuse>,
     cache: StatementCache,
+    /// What operations keep of their statements.
+    pub(super) memory: Memory,
     /// What happened since the last reset may have left something behind.
     dirty: bool,
     /// The driver's own interface was used since the last reset.
     touched: bool,
     broken: bool,
     statements: u64,
-    fuse: Arc<Fuse>,
-    /// The server cancelled a statement when it was asked to at a deadline.
-    cancelled: bool,
 }
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl PostgresConnection {
-    pub(super) fn new(client: Client, cached_statements: usize, fuse: Arc<Fuse>) -> Self {
+    /// A connection that came by this way with this fuse in it; on a Unix socket by
+    /// none, and there the fuse is beside it.
+    pub(super) fn new(
+        client: Client,
+        cached_statements: usize,
+        fuse: Arc<Fuse>,
+        way: Option<Way>,
+    ) -> Self {
+        fuse.cancel_by(Canceller {
+            token: client.cancel_token(),
+            way,
+        });
+        fuse.put_out(None);
         Self {
-            fuse,
-            cancelled: false,
             client,
+            fuse,
             cache: StatementCache::new(cached_statements),
+            memory: Memory::new(cached_statements),
             dirty: false,
             touched: false,
             broken: false,
@@ -88,7 +102,7 @@ impl PostgresConnection {
         &mut self,
         query: &T,
         params: Params<'_>,
-    ) -> Result<Vec<Row>, postgres::Error> {
+    ) -> Result<Vec<Row>, Error> {
         let Some(sql) = query.sql() else {
             let rows = self.client.query(query, params);
             return self.noted(rows);
@@ -113,7 +127,7 @@ impl PostgresConnection {
         &mut self,
         query: &T,
         params: Params<'_>,
-    ) -> Result<Row, postgres::Error> {
+    ) -> Result<Row, Error> {
         let Some(sql) = query.sql() else {
             let row = self.client.query_one(query, params);
             return self.noted(row);
@@ -138,7 +152,7 @@ impl PostgresConnection {
         &mut self,
         query: &T,
         params: Params<'_>,
-    ) -> Result<Option<Row>, postgres::Error> {
+    ) -> Result<Option<Row>, Error> {
         let Some(sql) = query.sql() else {
             let row = self.client.query_opt(query, params);
             return self.noted(row);
@@ -163,7 +177,7 @@ impl PostgresConnection {
         &mut self,
         query: &T,
         params: Params<'_>,
-    ) -> Result<u64, postgres::Error> {
+    ) -> Result<u64, Error> {
         let Some(sql) = query.sql() else {
             let count = self.client.execute(query, params);
             return self.noted(count);
@@ -187,8 +201,8 @@ impl PostgresConnection {
     fn cached<R>(
         &mut self,
         sql: &str,
-        run: impl Fn(&mut Client, &Statement) -> Result<R, postgres::Error>,
-    ) -> Result<R, postgres::Error> {
+        run: impl Fn(&mut Client, &Statement) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         self.statements += 1;
         if let Some((statement, dirty)) = self.cache.get(sql) {
             self.dirty |= dirty;
@@ -212,8 +226,8 @@ impl PostgresConnection {
     fn prepared<R>(
         &mut self,
         sql: &str,
-        run: &impl Fn(&mut Client, &Statement) -> Result<R, postgres::Error>,
-    ) -> Result<R, postgres::Error> {
+        run: &impl Fn(&mut Client, &Statement) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let statement = self.client.prepare(sql);
         let statement = self.noted(statement)?;
         self.dirty |= self.cache.insert(sql, statement.clone());
@@ -227,10 +241,10 @@ impl PostgresConnection {
         &mut self,
         params: Params<'_>,
         sql: &str,
-        at_once: impl FnOnce(&mut Client) -> Result<R, postgres::Error>,
-        within: impl FnOnce(&mut Client) -> Result<R, postgres::Error>,
-        alone: impl FnOnce(&mut Transaction<'_>) -> Result<R, postgres::Error>,
-    ) -> Result<R, postgres::Error> {
+        at_once: impl FnOnce(&mut Client) -> Result<R, Error>,
+        within: impl FnOnce(&mut Client) -> Result<R, Error>,
+        alone: impl FnOnce(&mut Transaction<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         self.statements += 1;
         self.dirty |= is_dirty(sql);
         let result = if params.is_empty() {
@@ -249,62 +263,11 @@ impl PostgresConnection {
     }
 
     /// Notes an error that means that the connection is lost.
-    fn noted<R>(&mut self, result: Result<R, postgres::Error>) -> Result<R, postgres::Error> {
+    fn noted<R>(&mut self, result: Result<R, Error>) -> Result<R, Error> {
         if let Err(error) = &result {
             self.broken |= breaks(error);
-            self.cancelled |= error.code() == Some(&SqlState::QUERY_CANCELED);
         }
         result
-    }
-
-    /// Does something on this connection that has to be over by the deadline. At the
-    /// deadline the server is asked to cancel the statement that it executes; if it does not
-    /// answer some 60 milliseconds later, the call fails and the connection is lost.
-    ///
-    /// Not behind a Unix socket: there is no deadline.
-    ///
-    /// ```no_run
-    /// # fn example(pool: &millpond::Pool<millpond::Postgres>) -> Result<(), millpond::Error> {
-    /// use std::time::Duration;
-    /// use millpond::Deadline;
-    ///
-    /// let mut lease = pool.get()?;
-    /// let soon = Deadline::within(Duration::from_millis(300));
-    /// let row = lease.within(soon, |conn| conn.query_one("SELECT count(*) FROM visits", &[]))?;
-    /// # Ok(()) }
-    /// ```
-    pub fn within<R>(&mut self, deadline: Deadline, run: impl FnOnce(&mut Self) -> R) -> R {
-        let Some(moment) = deadline.moment() else {
-            return run(self);
-        };
-        self.cancelled = false;
-        self.fuse.light(moment);
-        let result = run(self);
-        self.fuse.put_out();
-        // A request to cancel that found nothing to cancel may yet hit the next statement.
-        self.broken |= self.fuse.is_blown() || (self.fuse.has_asked() && !self.cancelled);
-        result
-    }
-
-    /// The error of an operation, on which a deadline may have had its effect. `sent`: the
-    /// server may have got it and carried it out.
-    pub(super) fn blame(&self, error: postgres::Error, sent: bool) -> Error {
-        let by_us = self.fuse.has_asked() && error.code() == Some(&SqlState::QUERY_CANCELED);
-        let error = ours(error, Phase::Operation);
-        if by_us {
-            let message = "the deadline was over, and the server cancelled the statement";
-            let cause = error.cause();
-            let error = Error::new(ErrorKind::DeadlineExceeded, Phase::Operation, message);
-            return match cause {
-                Some(cause) => error.with_source(cause),
-                None => error,
-            };
-        }
-        let lost = [ErrorKind::ConnectionLost, ErrorKind::DeadlineExceeded];
-        if sent && lost.contains(&error.kind()) {
-            return error.with_outcome_unknown();
-        }
-        error
     }
 
     /// The driver's client, without a note that it was used.
@@ -321,12 +284,25 @@ impl PostgresConnection {
         self.touched = false;
     }
 
+    /// Runs statements as text, in one round trip and one transaction.
+    pub(super) fn simple(
+        &mut self,
+        sql: &str,
+        dirty: bool,
+    ) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.statements += 1;
+        self.dirty |= dirty;
+        let messages = self.client.simple_query(sql);
+        self.noted(messages)
+    }
+
     pub(super) fn forget_statements(&mut self) {
         self.cache.clear();
+        self.memory.clear();
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        self.broken || self.fuse.is_blown() || self.client.is_closed()
+        self.broken || self.client.is_closed()
     }
 
     pub(super) fn is_clean(&self) -> bool {
@@ -339,7 +315,7 @@ impl PostgresConnection {
 }
 
 /// Whether the server has forgotten the statement, or its result has changed.
-fn is_stale(error: &postgres::Error) -> bool {
+pub(super) fn is_stale(error: &Error) -> bool {
     let code = error.code();
     code == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
         || (code == Some(&SqlState::FEATURE_NOT_SUPPORTED)

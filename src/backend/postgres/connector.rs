@@ -1,150 +1,241 @@
-//! What the driver takes for direct TLS: puts the [`Fused`] stream over its socket, and
-//! negotiates encryption by itself.
+//! How the driver's socket gets its fuse, and its encryption.
 //!
-//! With *direct* negotiation the driver hands its socket out at once, so this comes before
-//! the first byte. It then does what the driver would have done, as "SSL Session
-//! Encryption" in the PostgreSQL manual describes it: asks for TLS, and goes on in the clear
-//! only where that is allowed.
+//! The driver hands its raw socket to nobody but its TLS connector, and with
+//! `sslnegotiation=direct` it does so before a byte is sent. So to the driver, every TCP
+//! connection is a TLS connection by this [`Connector`], which puts the
+//! [fuse](super::fuse) in and does the rest as the mode says: nothing at all, or the
+//! request for TLS of the plain protocol ("SSL Session Encryption" in the PostgreSQL
+//! manual) and the handshake of rustls.
+//!
+//! On a Unix socket the driver asks no connector, so there is no fuse.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use postgres::Socket;
 use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use postgres::{CancelToken, NoTls, Socket};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::SslMode;
-use super::fuse::{Fuse, Fused};
+use super::fuse::{Fuse, Fused, Then};
 
-/// `SSLRequest`: its length and its code.
+/// Asks for TLS: the length and the code 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Fused>>::Stream;
+/// The longest time of a cancel request once its connection stands.
+const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
+/// Whether and how the way to a server is encrypted.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) mode: SslMode,
+    /// `None` for the mode [`Disable`](SslMode::Disable).
+    pub(super) tls: Option<MakeRustlsConnect>,
+}
+
+impl Way {
+    /// A connector for one connection with this fuse.
+    pub(super) fn fused(&self, fuse: &Arc<Fuse>) -> Connector {
+        Connector {
+            way: self.clone(),
+            fuse: Arc::clone(fuse),
+            awaits_end: false,
+        }
+    }
+}
+
+/// Asks the server to cancel what a connection is running.
+pub(super) struct Canceller {
+    pub(super) token: CancelToken,
+    /// `None` for a Unix socket.
+    pub(super) way: Option<Way>,
+}
+
+impl Canceller {
+    pub(super) fn is_unix(&self) -> bool {
+        self.way.is_none()
+    }
+
+    /// Asks, and waits until the server has dealt with it. `false` if that is not sure.
+    ///
+    /// Ends within the connect timeout for TCP and [`CANCEL_LIMIT`] for the rest, on
+    /// whatever server. On a Unix socket the driver does not wait for the server, so that
+    /// there it is never sure.
+    pub(super) fn cancel(&self) -> bool {
+        let done = match &self.way {
+            None => self.token.cancel_query(NoTls),
+            Some(way) => self.token.cancel_query(Connector {
+                way: way.clone(),
+                fuse: Fuse::new(),
+                awaits_end: true,
+            }),
+        };
+        if let Err(error) = &done {
+            log::debug!("millpond: PostgreSQL: a cancel request failed: {error}");
+        }
+        done.is_ok() && !self.is_unix()
+    }
+}
+
+/// What the driver takes for its maker of TLS connections.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) mode: SslMode,
-    /// None where nothing is encrypted.
-    pub(super) tls: Option<MakeRustlsConnect>,
-    pub(super) fuse: Arc<Fuse>,
+    way: Way,
+    fuse: Arc<Fuse>,
+    /// For a cancel request: closing waits for the server to close, which it does when it
+    /// has dealt with the request.
+    awaits_end: bool,
 }
 
 impl MakeTlsConnect<Socket> for Connector {
-    type Stream = Stream;
-    type TlsConnect = Negotiation;
-    type Error = io::Error;
+    type Stream = Wire;
+    type TlsConnect = Handshake;
+    type Error = Infallible;
 
-    fn make_tls_connect(&mut self, domain: &str) -> io::Result<Negotiation> {
-        Ok(Negotiation {
+    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, Infallible> {
+        Ok(Handshake {
+            host: host.to_owned(),
             connector: self.clone(),
-            domain: domain.to_owned(),
         })
     }
 }
 
-/// The encryption of one socket, to be negotiated.
-pub(super) struct Negotiation {
+/// One handshake to be done.
+pub(super) struct Handshake {
+    host: String,
     connector: Connector,
-    domain: String,
 }
 
-impl TlsConnect<Socket> for Negotiation {
-    type Stream = Stream;
+impl TlsConnect<Socket> for Handshake {
+    type Stream = Wire;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        Box::pin(self.negotiate(socket))
+        Box::pin(self.shake(socket))
     }
 }
 
-impl Negotiation {
-    async fn negotiate(self, socket: Socket) -> io::Result<Stream> {
-        let Connector { mode, tls, fuse } = self.connector;
+impl Handshake {
+    async fn shake(self, socket: Socket) -> io::Result<Wire> {
+        let Connector {
+            way,
+            fuse,
+            awaits_end,
+        } = self.connector;
+        if awaits_end {
+            fuse.light(Instant::now().checked_add(CANCEL_LIMIT), Then::GiveUp);
+        }
         let mut socket = Fused::new(socket, fuse);
-        let Some(mut tls) = tls else {
-            return Ok(Stream::Plain(socket));
+        let Some(mut tls) = way.tls else {
+            return Ok(Wire::new(Layer::Plain(socket), awaits_end));
         };
         socket.write_all(&SSL_REQUEST).await?;
-        let mut answer = [0];
-        socket.read_exact(&mut answer).await?;
-        if &answer == b"S" {
-            let tls = MakeTlsConnect::<Fused>::make_tls_connect(&mut tls, &self.domain);
-            let tls = tls.map_err(io::Error::other)?;
-            let stream = tls.connect(socket).await.map_err(handshake_failed)?;
-            return Ok(Stream::Encrypted(Box::new(stream)));
+        // Exactly one byte: what follows belongs to the handshake, or is an attack.
+        let answer = socket.read_u8().await?;
+        if answer != b'S' {
+            return match way.mode {
+                SslMode::Prefer => Ok(Wire::new(Layer::Plain(socket), awaits_end)),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "server does not support TLS",
+                )),
+            };
         }
-        if mode == SslMode::Prefer {
-            return Ok(Stream::Plain(socket));
-        }
-        Err(io::Error::other("server does not support TLS"))
+        let Ok(tls) = MakeTlsConnect::<Fused>::make_tls_connect(&mut tls, &self.host);
+        let stream = tls.connect(socket).await?;
+        Ok(Wire::new(Layer::Tls(Box::new(stream)), awaits_end))
     }
 }
 
-/// Tells trouble with TLS, which a server may show by hanging up, from a server that does
-/// not answer.
-fn handshake_failed(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::TimedOut {
-        return error;
-    }
-    io::Error::other(error)
-}
-
-/// A socket under a fuse, encrypted or not.
-pub(super) enum Stream {
+enum Layer {
     Plain(Fused),
-    Encrypted(Box<Encrypted>),
+    Tls(Box<<MakeRustlsConnect as MakeTlsConnect<Fused>>::Stream>),
 }
 
-impl TlsStream for Stream {
-    fn channel_binding(&self) -> ChannelBinding {
-        match self {
-            Self::Plain(_) => ChannelBinding::none(),
-            Self::Encrypted(stream) => stream.channel_binding(),
-        }
+/// A connection's stream, encrypted or not.
+pub(super) struct Wire {
+    layer: Layer,
+    awaits_end: bool,
+}
+
+impl Wire {
+    fn new(layer: Layer, awaits_end: bool) -> Self {
+        Self { layer, awaits_end }
     }
 }
 
-impl AsyncRead for Stream {
+/// Calls the same on whatever layer there is.
+macro_rules! on_layer {
+    ($wire:ident, |$stream:ident| $call:expr) => {
+        match &mut $wire.get_mut().layer {
+            Layer::Plain(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Layer::Tls(stream) => {
+                let $stream = Pin::new(stream.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Encrypted(stream) => Pin::new(stream).poll_read(cx, buf),
+        on_layer!(self, |stream| stream.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        on_layer!(self, |stream| stream.poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_layer!(self, |stream| stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.awaits_end {
+            return on_layer!(self, |stream| stream.poll_shutdown(context));
+        }
+        // As libpq does: without a word more, since PgBouncer forgets the request of
+        // one who has hung up.
+        loop {
+            let mut bytes = [0; 64];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(self.as_mut().poll_read(context, &mut buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Poll::Ready(Err(error));
+                }
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // The server's end, however abrupt.
+                _ => return Poll::Ready(Ok(())),
+            }
         }
     }
 }
 
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Encrypted(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
+impl TlsStream for Wire {
+    fn channel_binding(&self) -> ChannelBinding {
+        match &self.layer {
+            Layer::Plain(_) => ChannelBinding::none(),
+            Layer::Tls(stream) => stream.channel_binding(),
         }
     }
 }

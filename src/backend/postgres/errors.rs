@@ -4,7 +4,6 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
-use std::io::ErrorKind as Io;
 use std::sync::Arc;
 
 use postgres::error::{DbError, ErrorPosition, SqlState};
@@ -31,10 +30,11 @@ fn kind_of_state(state: &SqlState, phase: Phase) -> ErrorKind {
             "08" => ErrorKind::ConnectionLost,
             "23" | "44" => ErrorKind::Constraint,
             "28" => ErrorKind::Authentication,
-            "53" | "54" => ErrorKind::ResourceLimit,
+            "53" => ErrorKind::ResourceLimit,
             "40" => ErrorKind::Conflict,
             "57" => ErrorKind::Overloaded,
-            "0A" | "20" | "21" | "22" | "25" | "26" | "34" | "3B" | "42" => {
+            // 54: too large for an index, too many columns: the same next time.
+            "0A" | "20" | "21" | "22" | "25" | "26" | "34" | "3B" | "42" | "54" => {
                 ErrorKind::InvalidOperation
             }
             _ => ErrorKind::Other,
@@ -50,12 +50,10 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
     // The driver has no public kinds; what it prints first is its kind.
     let text = error.to_string();
     if text.starts_with("error performing TLS handshake") {
-        // Our connector wraps what went wrong with TLS itself; the rest is the network's.
-        return match io_cause(error).map(std::io::Error::kind) {
-            Some(Io::TimedOut) => ErrorKind::Connect(ConnectFailure::Timeout),
-            Some(Io::ConnectionReset | Io::UnexpectedEof | Io::BrokenPipe) => {
-                ErrorKind::ConnectionLost
-            }
+        // Our connector's errors, also where the handshake was not come to yet.
+        return match io_cause(error).map_or(ErrorKind::Other, classify_io) {
+            ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
+            kind @ ErrorKind::Connect(_) => kind,
             _ => ErrorKind::Connect(ConnectFailure::Tls),
         };
     }
@@ -66,19 +64,24 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
         };
     }
     if let Some(io) = io_cause(error) {
-        if phase != Phase::Connect && is_blown(io) {
-            return ErrorKind::DeadlineExceeded;
-        }
         let kind = classify_io(io);
         return match (kind, phase) {
-            // On an established connection these mean that it is lost.
+            _ if phase != Phase::Connect && is_blown(io) => ErrorKind::DeadlineExceeded,
+            // Going down, coming up, or no PostgreSQL.
+            (ErrorKind::ConnectionLost, Phase::Connect) => {
+                ErrorKind::Connect(ConnectFailure::Refused)
+            }
             (ErrorKind::Connect(_), Phase::Connect) => kind,
+            // On an established connection these mean that it is lost.
             (ErrorKind::Connect(_) | ErrorKind::Other, _) => ErrorKind::ConnectionLost,
             _ => kind,
         };
     }
     if error.is_closed() {
-        return ErrorKind::ConnectionLost;
+        return match phase {
+            Phase::Connect => ErrorKind::Connect(ConnectFailure::Refused),
+            _ => ErrorKind::ConnectionLost,
+        };
     }
     if text.starts_with("authentication error") {
         return ErrorKind::Authentication;
@@ -99,13 +102,7 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
     ErrorKind::Other
 }
 
-/// Whether it is our own, of a deadline that was over.
-fn is_blown(io: &std::io::Error) -> bool {
-    io.get_ref()
-        .is_some_and(<dyn StdError + Send + Sync>::is::<Blown>)
-}
-
-/// The first I/O error in the chain of causes.
+/// The first I/O error among the causes.
 fn io_cause(error: &postgres::Error) -> Option<&std::io::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -117,6 +114,13 @@ fn io_cause(error: &postgres::Error) -> Option<&std::io::Error> {
     None
 }
 
+/// Whether it comes from a blown fuse.
+fn is_blown(error: &std::io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(<dyn StdError + Send + Sync>::is::<Blown>)
+}
+
 /// Whether the connection is lost after this error.
 pub(super) fn breaks(error: &postgres::Error) -> bool {
     match error.as_db_error() {
@@ -124,7 +128,10 @@ pub(super) fn breaks(error: &postgres::Error) -> bool {
             db.severity() == "FATAL"
                 || kind_of_state(db.code(), Phase::Operation) == ErrorKind::ConnectionLost
         }
-        None => kind_of(error, Phase::Operation) == ErrorKind::ConnectionLost,
+        None => matches!(
+            kind_of(error, Phase::Operation),
+            ErrorKind::ConnectionLost | ErrorKind::DeadlineExceeded
+        ),
     }
 }
 
@@ -141,6 +148,25 @@ pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
     Error::new(kind, phase, message).with_source(Arc::new(error))
 }
 
+/// An operation's error that the server gave because we asked it to cancel.
+pub(super) fn cancelled_in_time(error: postgres::Error) -> Error {
+    let message = format!(
+        "the server cancelled the statement at the deadline ({}); give it more time",
+        chain_of(&error)
+    );
+    Error::new(ErrorKind::DeadlineExceeded, Phase::Operation, message).with_source(Arc::new(error))
+}
+
+/// An operation's error on a connection that was given up at the deadline.
+pub(super) fn left_at_deadline(error: &Error) -> Error {
+    let message = format!("{Blown}: {}", error.message());
+    let left = Error::new(ErrorKind::DeadlineExceeded, Phase::Operation, message);
+    match error.cause() {
+        Some(cause) => left.with_source(cause),
+        None => left,
+    }
+}
+
 /// The server's message with its code, and where it helps hint and position. Its
 /// detail is left out: it repeats the row's values.
 fn describe(db: &DbError) -> String {
@@ -154,7 +180,7 @@ fn describe(db: &DbError) -> String {
     text
 }
 
-fn chain_of(error: &postgres::Error) -> String {
+pub(super) fn chain_of(error: &postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -179,6 +205,10 @@ fn advice(kind: ErrorKind, phase: Phase) -> Option<&'static str> {
         (ErrorKind::Overloaded, Phase::Connect) => {
             Some("lower the pools' sizes (POOL_MAX_CONNECTIONS) or raise max_connections there")
         }
+        (ErrorKind::DeadlineExceeded, Phase::Validate) => Some(
+            "the server hangs, or is slower than connect_timeout for a reset \
+             (DB_CONNECT_TIMEOUT) or check_timeout for a check (DB_CHECK_TIMEOUT)",
+        ),
         _ => None,
     }
 }
@@ -205,6 +235,7 @@ mod tests {
             ("25006", ErrorKind::WrongRole),
             ("53300", ErrorKind::Overloaded),
             ("53200", ErrorKind::ResourceLimit),
+            ("54000", ErrorKind::InvalidOperation),
             ("57P01", ErrorKind::ConnectionLost),
             ("57014", ErrorKind::Cancelled),
             ("XX000", ErrorKind::Other),

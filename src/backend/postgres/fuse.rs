@@ -1,123 +1,239 @@
-//! A socket that gives up at a deadline.
+//! A fuse in the wire: what waits for the server ends by the clock.
 //!
-//! The driver knows no deadlines, and nothing can interrupt a call of its that waits for a
-//! server which says nothing. But it polls its socket on the calling thread, in a runtime
-//! with a timer. So each connection's socket is wrapped into a [`Fused`], which shares a
-//! [`Fuse`] with the connection: while that is lit, every read and write watches the clock.
-//! At the deadline the server is asked to cancel what it does, so that a slow one answers
-//! and the connection lives on; [`GRACE`] later the stream fails, and with it the call. No
-//! other thread is involved. While no deadline is set, this costs the look at one atomic.
+//! The driver polls its socket on a runtime of the calling thread, and that runtime has
+//! timers. So the socket itself keeps the time: [`Fused`] polls a timer beside the
+//! socket, and no thread has to watch. A statement's deadline has two steps. At the
+//! deadline the server is asked to cancel, by a job of the crew, so that a live server
+//! answers with 57014, and connection and certainty survive. [`GRACE`] later the fuse
+//! blows: the call in progress ends with an error, and every further I/O fails at once,
+//! so that not even the driver's good-bye can block.
 //!
-//! All but `is_blown` and `has_asked` happen on the thread that uses the connection.
+//! Invariants:
+//! 1. A blown fuse stays blown; its connection is thrown away.
+//! 2. A connection goes on only if a cancel request that was made for it has been dealt
+//!    with by the server ([`put_out`](Fuse::put_out) waits for that), so that it cannot
+//!    hit the next statement.
+//!
+//! The driver gives no hold of a Unix socket (see `connector`). There the keeper has the
+//! request made, and the second step is missing.
 
 use std::future::Future as _;
-use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use postgres::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::Sleep;
 
-/// How long a server that was asked to cancel has to say so.
-pub(super) const GRACE: Duration = Duration::from_millis(60);
+use super::connector::Canceller;
+use crate::clock::{Clock, NEVER, Ticks, after};
+use crate::keeper::{self, Membership, Tended, crew};
 
-type Cancel = Box<dyn Fn() + Send + Sync>;
+/// How long a server that was asked to cancel has for its answer.
+const GRACE: Duration = Duration::from_millis(60);
 
-/// The time limit of one connection.
-#[derive(Default)]
-pub(super) struct Fuse {
-    /// One of `OUT`, `LIT`, `ASKED`, `BLOWN`.
-    state: AtomicU8,
-    /// The server was asked to cancel since the fuse was lit.
-    asked: AtomicBool,
-    limit: Mutex<Option<Instant>>,
-    /// Asks the server to cancel; none while there is nothing to cancel yet.
-    cancel: Mutex<Option<Cancel>>,
+/// What happens at a moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The server is asked to cancel, and [`GRACE`] later follows the other one.
+    Cancel,
+    /// The connection is given up.
+    GiveUp,
 }
 
-const OUT: u8 = 0;
-const LIT: u8 = 1;
-const ASKED: u8 = 2;
-const BLOWN: u8 = 3;
+/// A moment, and what happens then.
+#[derive(Clone, Copy)]
+pub(super) struct Lit {
+    at: Instant,
+    then: Then,
+}
 
-/// Why a call of the driver failed at a deadline; inside its [`io::Error`].
-#[derive(Debug, thiserror::Error)]
-#[error("no answer by the deadline")]
-pub(super) struct Blown;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cancel {
+    Unasked,
+    Asked,
+    /// The server has dealt with it.
+    Served,
+    /// It may still be served, or not.
+    Failed,
+}
+
+struct State {
+    lit: Option<Lit>,
+    /// Since the fuse was last lit.
+    cancel: Cancel,
+    blown: bool,
+}
+
+/// The deadline of what goes on on one connection.
+pub(super) struct Fuse {
+    state: Mutex<State>,
+    /// Rings when the cancel request is over.
+    bell: Condvar,
+    canceller: OnceLock<Canceller>,
+    /// For a connection without a [`Fused`] socket.
+    membership: OnceLock<Membership>,
+}
 
 impl Fuse {
-    /// From now on, everything fails after this moment, and some grace.
-    pub(super) fn light(&self, deadline: Instant) {
-        *self.limit.lock() = Some(deadline);
-        self.asked.store(false, Relaxed);
-        self.advance(OUT, LIT);
+    /// One that is not lit.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                lit: None,
+                cancel: Cancel::Unasked,
+                blown: false,
+            }),
+            bell: Condvar::new(),
+            canceller: OnceLock::new(),
+            membership: OnceLock::new(),
+        })
     }
 
-    /// There is no deadline any more; but what is blown stays blown.
-    pub(super) fn put_out(&self) {
-        self.advance(LIT, OUT);
-        self.advance(ASKED, OUT);
+    /// Says how the server is asked to cancel. Before that, [`Then::Cancel`] can only
+    /// give up.
+    pub(super) fn cancel_by(&self, canceller: Canceller) {
+        // It is said once, after the login.
+        let _ = self.canceller.set(canceller);
+    }
+
+    /// Sets the moment, unless an earlier one is set. Returns what was set, for
+    /// [`put_out`](Self::put_out).
+    pub(super) fn light(self: &Arc<Self>, at: Option<Instant>, then: Then) -> Option<Lit> {
+        let mut state = self.state.lock();
+        let before = state.lit;
+        if before.is_none() {
+            state.cancel = Cancel::Unasked;
+        }
+        let Some(at) = at else { return before };
+        if before.is_none_or(|before| at < before.at) {
+            state.lit = Some(Lit { at, then });
+            drop(state);
+            if then == Then::Cancel && self.canceller.get().is_some_and(Canceller::is_unix) {
+                let membership = self.membership.get_or_init(|| {
+                    let this: Weak<Self> = Arc::downgrade(self);
+                    keeper::join(this)
+                });
+                membership.wake(ticks_of(at));
+            }
+        }
+        before
+    }
+
+    /// Goes back to what was set before. Waits, within [`GRACE`], until a cancel request
+    /// that was made is over; if it is not, the fuse blows.
+    pub(super) fn put_out(&self, before: Option<Lit>) {
+        let mut state = self.state.lock();
+        if let Some(lit) = state.lit {
+            while state.cancel == Cancel::Asked && !state.blown {
+                if self.bell.wait_until(&mut state, lit.at).timed_out() {
+                    break;
+                }
+            }
+        }
+        state.blown |= matches!(state.cancel, Cancel::Asked | Cancel::Failed);
+        state.lit = before;
+    }
+
+    /// From now on every I/O fails.
+    pub(super) fn blow(&self) {
+        self.state.lock().blown = true;
     }
 
     pub(super) fn is_blown(&self) -> bool {
-        self.state.load(Relaxed) == BLOWN
+        self.state.lock().blown
     }
 
-    /// Whether the server was asked to cancel since the fuse was lit last.
-    pub(super) fn has_asked(&self) -> bool {
-        self.asked.load(Relaxed)
+    /// Whether the server was asked to cancel since the fuse was last lit.
+    pub(super) fn has_cancelled(&self) -> bool {
+        self.state.lock().cancel != Cancel::Unasked
     }
 
-    /// How the server is asked to cancel.
-    pub(super) fn set_cancel(&self, cancel: impl Fn() + Send + Sync + 'static) {
-        *self.cancel.lock() = Some(Box::new(cancel));
-    }
-
-    fn advance(&self, from: u8, to: u8) -> bool {
-        let changed = self.state.compare_exchange(from, to, Relaxed, Relaxed);
-        changed.is_ok()
-    }
-
-    /// When something is to happen next, if a deadline is set. Does what is due by now.
-    fn burn(&self) -> Result<Option<Instant>, io::Error> {
-        let state = self.state.load(Relaxed);
-        if state == OUT {
-            return Ok(None);
-        }
-        if state == BLOWN {
+    /// Does what is due. Says when to look again, if ever; fails when blown.
+    fn look(self: &Arc<Self>) -> io::Result<Option<Instant>> {
+        let mut state = self.state.lock();
+        if state.blown {
             return Err(io::Error::new(io::ErrorKind::TimedOut, Blown));
         }
-        let Some(deadline) = *self.limit.lock() else {
+        let Some(lit) = state.lit else {
             return Ok(None);
         };
         let now = Instant::now();
-        if now < deadline {
-            return Ok(Some(deadline));
+        if now < lit.at {
+            return Ok(Some(lit.at));
         }
-        let cancel = self.cancel.lock();
-        if let Some(cancel) = &*cancel {
-            if self.advance(LIT, ASKED) {
-                self.asked.store(true, Relaxed);
-                cancel();
-            }
-            if now < deadline + GRACE {
-                return Ok(Some(deadline + GRACE));
-            }
+        if lit.then == Then::GiveUp {
+            state.blown = true;
+            return Err(io::Error::new(io::ErrorKind::TimedOut, Blown));
         }
-        self.state.store(BLOWN, Relaxed);
-        Err(io::Error::new(io::ErrorKind::TimedOut, Blown))
+        let at = now + GRACE;
+        state.lit = Some(Lit {
+            at,
+            then: Then::GiveUp,
+        });
+        if self.canceller.get().is_some() {
+            state.cancel = Cancel::Asked;
+            drop(state);
+            self.send_cancel();
+        }
+        Ok(Some(at))
+    }
+
+    fn send_cancel(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        crew::submit(Box::new(move || {
+            let served = this.canceller.get().is_some_and(Canceller::cancel);
+            this.state.lock().cancel = if served {
+                Cancel::Served
+            } else {
+                Cancel::Failed
+            };
+            this.bell.notify_all();
+        }));
     }
 }
 
-/// A socket under a fuse.
+impl Tended for Fuse {
+    fn tend(self: Arc<Self>, _: Ticks) -> Ticks {
+        let waits = |lit: &Lit| lit.then == Then::Cancel;
+        if self.state.lock().lit.as_ref().is_some_and(waits) {
+            // The outcome of what is over is not this thread's business.
+            let _ = self.look();
+        }
+        match self.state.lock().lit {
+            Some(lit) if waits(&lit) => ticks_of(lit.at),
+            _ => NEVER,
+        }
+    }
+}
+
+fn ticks_of(moment: Instant) -> Ticks {
+    let left = moment.saturating_duration_since(Instant::now());
+    after(Clock::System.now(), left)
+}
+
+/// The cause of every error after the fuse blew.
+#[derive(Debug)]
+pub(super) struct Blown;
+
+impl fmt::Display for Blown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no answer by the deadline; the connection was given up")
+    }
+}
+
+impl std::error::Error for Blown {}
+
+/// A socket with a fuse.
 pub(super) struct Fused {
     socket: Socket,
     fuse: Arc<Fuse>,
+    /// Wakes the driver at the fuse's moment. Made when first needed: it belongs to the
+    /// runtime that polls it.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -130,59 +246,56 @@ impl Fused {
         }
     }
 
-    /// Nothing can be done on the socket at the moment: waits for the deadline as well.
-    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        while let Some(moment) = self.fuse.burn()? {
-            let alarm = self
-                .alarm
-                .get_or_insert_with(|| Box::pin(sleep_until(moment.into())));
-            if alarm.deadline() != moment.into() {
-                alarm.as_mut().reset(moment.into());
-            }
-            ready!(alarm.as_mut().poll(cx));
+    fn poll<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        io: impl FnOnce(Pin<&mut Socket>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let next = self.fuse.look()?;
+        let done = io(Pin::new(&mut self.socket), context);
+        if let (Some(at), true) = (next, done.is_pending()) {
+            self.set_alarm(at.into(), context);
         }
-        Poll::Pending
+        done
+    }
+
+    fn set_alarm(&mut self, at: tokio::time::Instant, context: &mut Context<'_>) {
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if alarm.deadline() != at {
+            alarm.as_mut().reset(at);
+        }
+        if alarm.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
     }
 }
 
 impl AsyncRead for Fused {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A server that never stops talking is no reason to listen for ever.
-        self.fuse.burn()?;
-        match Pin::new(&mut self.socket).poll_read(cx, buf) {
-            Poll::Pending => self.wait(cx),
-            ready @ Poll::Ready(_) => ready,
-        }
+        self.poll(context, |socket, context| socket.poll_read(context, buffer))
     }
 }
 
 impl AsyncWrite for Fused {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
+        context: &mut Context<'_>,
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.socket).poll_write(cx, buf) {
-            Poll::Pending => self.wait(cx),
-            ready @ Poll::Ready(_) => ready,
-        }
+        self.poll(context, |socket, context| socket.poll_write(context, bytes))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.socket).poll_flush(cx) {
-            Poll::Pending => self.wait(cx),
-            ready @ Poll::Ready(_) => ready,
-        }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.socket).poll_shutdown(cx) {
-            Poll::Pending => self.wait(cx),
-            ready @ Poll::Ready(_) => ready,
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }

@@ -1,27 +1,25 @@
 //! Connects, checks and cleans PostgreSQL connections.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod login;
 
-use postgres::config::{SslMode as DriverSslMode, SslNegotiation};
-use postgres::error::SqlState;
-use postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
+use std::fmt;
+use std::time::Instant;
+
+use postgres::SimpleQueryMessage;
 use r2d2::ManageConnection;
-use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::config::{Host, PostgresConfig, SslMode, TargetSession};
+use super::batch;
+use super::config::{Host, PostgresConfig, SslMode};
 use super::connection::PostgresConnection;
-use super::connector::Connector;
+use super::connector::Way;
 use super::errors::ours;
-use super::fuse::Fuse;
-use super::probe;
+use super::operation::Sql;
+use super::sql::SqlReply;
 use crate::backend::{self, Backend, Role, Service, Traffic};
 use crate::deadline::Deadline;
-use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
-use crate::keeper::crew;
-use crate::operation::NoOperation;
+use crate::error::{Error, ErrorKind, Phase};
+use crate::operation::Outcome;
 use crate::pool::Reset;
 
 /// Undoes what a session may have kept, but for the prepared statements:
@@ -34,9 +32,6 @@ const ABOUT: &str = "SELECT current_setting('server_version'), pg_is_in_recovery
      CASE WHEN pg_is_in_recovery() THEN \
      greatest(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0) END";
 
-/// How long the request to cancel a statement may take.
-const CANCEL_WITHIN: Duration = Duration::from_secs(1);
-
 /// Makes PostgreSQL connections for a [`Pool`](crate::Pool).
 pub struct Postgres {
     config: PostgresConfig,
@@ -48,8 +43,7 @@ pub struct Postgres {
 struct Target {
     host: Host,
     port: u16,
-    mode: SslMode,
-    tls: Option<MakeRustlsConnect>,
+    way: Way,
 }
 
 impl Postgres {
@@ -85,176 +79,18 @@ impl Postgres {
         })
     }
 
-    fn connect_to(&self, target: &Target) -> Result<PostgresConnection, Error> {
-        let timeout = self.config.connect_timeout;
-        let mut settings = self.driver_config();
-        settings.port(target.port);
-        let (client, fuse) = match &target.host {
-            Host::Tcp(name) => self.connect_tcp(name, target, settings)?,
-            Host::Unix(folder) => {
-                probe::unix(folder, target.port, timeout)?;
-                // The driver encrypts nothing there.
-                settings.host_path(folder).ssl_mode(DriverSslMode::Disable);
-                let client = PostgresConnectionManager::new(settings, NoTls).connect();
-                let client = client.map_err(|error| ours(error, Phase::Connect))?;
-                (client, Arc::default())
-            }
-        };
-        let mut conn = PostgresConnection::new(client, self.config.statement_cache, fuse);
-        self.check_target(&mut conn)?;
-        Ok(conn)
+    /// Whether lost outcomes are looked for.
+    pub(super) fn resolves_unknown(&self) -> bool {
+        self.config.resolve_unknown
     }
 
-    /// Tries the addresses of this host in turn, all of them within the one timeout.
-    fn connect_tcp(
-        &self,
-        name: &str,
-        target: &Target,
-        mut settings: Config,
-    ) -> Result<(Client, Arc<Fuse>), Error> {
-        let timeout = self.config.connect_timeout;
-        let addresses = probe::resolve(name, target.port)?;
-        // What the driver takes for direct TLS is our connector, which sees to encryption.
-        settings
-            .ssl_mode(DriverSslMode::Require)
-            .ssl_negotiation(SslNegotiation::Direct);
-        let deadline = Instant::now() + timeout;
-        let mut failure = None;
-        for address in addresses {
-            let mut settings = settings.clone();
-            settings.host(name).hostaddr(address);
-            let fuse = Arc::<Fuse>::default();
-            fuse.light(deadline);
-            let left = deadline.saturating_duration_since(Instant::now());
-            settings.connect_timeout(left.max(Duration::from_millis(1)));
-            let connector = Connector {
-                mode: target.mode,
-                tls: target.tls.clone(),
-                fuse: Arc::clone(&fuse),
-            };
-            match PostgresConnectionManager::new(settings, connector).connect() {
-                Ok(client) => {
-                    fuse.put_out();
-                    let token = client.cancel_token();
-                    let (mode, tls) = (target.mode, target.tls.clone());
-                    fuse.set_cancel(move || cancel(token.clone(), mode, tls.clone()));
-                    return Ok((client, fuse));
-                }
-                Err(error) => {
-                    let error = probe::explain(ours(error, Phase::Connect), timeout);
-                    // Another address of the same server would say the same.
-                    if !matches!(error.kind(), ErrorKind::Connect(_)) {
-                        return Err(error);
-                    }
-                    failure = Some(error);
-                }
-            }
-        }
-        Err(failure.unwrap_or_else(|| {
-            let message = format!("the host {name} has no address; check DB_HOST");
-            Error::new(
-                ErrorKind::Connect(ConnectFailure::Dns),
-                Phase::Connect,
-                message,
-            )
-        }))
-    }
-
-    fn driver_config(&self) -> Config {
-        let ours = &self.config;
-        let mut config = Config::new();
-        config
-            .application_name(&ours.application_name)
-            .connect_timeout(ours.connect_timeout);
-        if let Some(user) = &ours.user {
-            config.user(user);
-        }
-        if let Some(password) = &ours.password {
-            config.password(password.expose());
-        }
-        if let Some(database) = &ours.database {
-            config.dbname(database);
-        }
-        let mut options = ours.options.clone().unwrap_or_default();
-        if let Some(timeout) = ours.statement_timeout {
-            if !options.is_empty() {
-                options.push(' ');
-            }
-            options.push_str("-c statement_timeout=");
-            options.push_str(&timeout.as_millis().max(1).to_string());
-        }
-        if !options.is_empty() {
-            config.options(&options);
-        }
-        match ours.keepalive {
-            Some(idle) => {
-                let interval = (idle / 3).max(std::time::Duration::from_secs(1));
-                config
-                    .keepalives_idle(idle)
-                    .keepalives_interval(interval)
-                    .keepalives_retries(3);
-            }
-            None => {
-                config.keepalives(false);
-            }
-        }
-        if let Some(timeout) = ours.tcp_user_timeout {
-            config.tcp_user_timeout(timeout);
-        }
-        config.notice_callback(|notice| {
-            // A reset rolls back whether there is a transaction or not.
-            if *notice.code() != SqlState::NO_ACTIVE_SQL_TRANSACTION {
-                log::info!("PostgreSQL: {}: {}", notice.severity(), notice.message());
-            }
-        });
-        config
-    }
-
-    /// Whether this is the kind of server that is wanted.
-    fn check_target(&self, conn: &mut PostgresConnection) -> Result<(), Error> {
-        let wanted = match self.config.target {
-            TargetSession::Any => return Ok(()),
-            TargetSession::ReadWrite => true,
-            TargetSession::ReadOnly => false,
-        };
-        let service = conn
-            .within(self.soon(), about)
-            .map_err(|error| ours(error, Phase::Connect))?;
-        if service.writable == Some(wanted) {
-            return Ok(());
-        }
-        let message = format!(
-            "the server is {}, and target_session asks for the opposite \
-             (DB_TARGET_SESSION_ATTRS)",
-            if wanted { "read-only" } else { "writable" }
-        );
-        Err(Error::new(ErrorKind::WrongRole, Phase::Connect, message))
-    }
-
-    /// When what we do on our own account has to be over.
-    fn soon(&self) -> Deadline {
-        Deadline::within(self.config.connect_timeout)
-    }
-
-    fn placed(&self, error: Error) -> Error {
+    pub(super) fn placed(&self, error: Error) -> Error {
         if error.endpoint().is_some() {
             error
         } else {
             error.with_endpoint(self.endpoint.as_str())
         }
     }
-}
-
-/// Asks the server to cancel what it does, on a connection of its own, in the background.
-fn cancel(token: CancelToken, mode: SslMode, tls: Option<MakeRustlsConnect>) {
-    crew::submit(Box::new(move || {
-        let fuse = Arc::<Fuse>::default();
-        fuse.light(Instant::now() + CANCEL_WITHIN);
-        // It may come too late, or never: then the fuse of the connection blows.
-        if let Err(error) = token.cancel_query(Connector { mode, tls, fuse }) {
-            log::debug!("PostgreSQL: a statement could not be cancelled: {error}");
-        }
-    }));
 }
 
 impl Target {
@@ -279,8 +115,7 @@ impl Target {
         Ok(Self {
             host: host.clone(),
             port,
-            mode,
-            tls,
+            way: Way { mode, tls },
         })
     }
 
@@ -342,17 +177,28 @@ impl ManageConnection for Postgres {
 impl Backend for Postgres {
     const NAME: &'static str = "postgres";
 
-    type Operation = NoOperation;
+    const NATIVE_BATCH: bool = true;
 
-    type Reply = ();
+    type Operation = Sql;
+
+    type Reply = SqlReply;
 
     fn execute(
         &self,
-        _: &mut Self::Connection,
-        operation: &NoOperation,
-        _: Deadline,
-    ) -> Result<(), Error> {
-        match *operation {}
+        conn: &mut PostgresConnection,
+        operation: &Sql,
+        deadline: Deadline,
+    ) -> Result<SqlReply, Error> {
+        batch::execute(conn, operation, deadline).map_err(|error| self.placed(error))
+    }
+
+    fn execute_batch(
+        &self,
+        conn: &mut PostgresConnection,
+        operations: &[&Sql],
+        deadline: Deadline,
+    ) -> Vec<Outcome<SqlReply>> {
+        batch::execute_batch(self, conn, operations, deadline)
     }
 
     fn endpoint(&self) -> String {
@@ -372,7 +218,8 @@ impl Backend for Postgres {
     }
 
     fn reset(&self, conn: &mut PostgresConnection, policy: Reset) -> Result<(), Error> {
-        let reset = conn.within(self.soon(), |conn| match policy {
+        let limit = self.config.connect_timeout;
+        let reset = conn.limited(limit, |conn| match policy {
             Reset::Full => {
                 conn.forget_statements();
                 // `DISCARD ALL` refuses to run beside another statement.
@@ -389,7 +236,7 @@ impl Backend for Postgres {
 
     fn check(&self, conn: &mut PostgresConnection) -> Result<Service, Error> {
         self.is_valid(conn)?;
-        conn.within(self.soon(), about)
+        conn.limited(self.config.check_timeout, about)
             .map_err(|error| self.placed(ours(error, Phase::Validate)))
     }
 

@@ -22,13 +22,18 @@
 //! * `Client::is_closed()` stays false after the server has gone: the connection
 //!   notes errors that mean a lost connection itself, and what happens out of its
 //!   sight (through the driver's own interface) is found by the reset that follows.
-//! * It knows no deadlines: nothing can interrupt a login or a statement that waits for a
-//!   frozen server. So its socket gets a fuse (see `fuse`), which bounds the login, the
-//!   checks, every operation with a deadline and [`PostgresConnection::within`]. Unix
-//!   sockets have none: a server that freezes there holds whoever waits for it.
-//! * Dropping a `Client` talks to the server: the pool does it in the background.
+//! * `connect_timeout` covers TCP only, and nothing in the driver ends a call that
+//!   waits for a server that has stopped answering. So the socket gets a fuse (see `fuse`
+//!   and `connector`): login, checks, resets and whatever has a deadline
+//!   ([`within_deadline`](PostgresConnection::within_deadline)) end by the clock. On a
+//!   Unix socket this cannot be done. There a deadline only has the server asked to
+//!   cancel, and a server that is frozen, as a whole or since the moment it was last
+//!   seen alive (see `probe`), holds the calling thread until it goes on.
+//! * Dropping a `Client` talks to the server: the pool does it in the background, and
+//!   the fuse ends it.
 //! * The driver logs parameter values at debug level: keep `tokio_postgres` at `info`.
 
+mod batch;
 mod cache;
 mod config;
 mod connection;
@@ -36,9 +41,13 @@ mod connector;
 mod errors;
 mod fuse;
 mod manager;
+mod operation;
 mod probe;
+mod sql;
 mod statement;
 
 pub use config::{PostgresConfig, SslMode, TargetSession};
 pub use connection::{PostgresConnection, Query};
 pub use manager::Postgres;
+pub use operation::Sql;
+pub use sql::{FromSqlText, SqlIndex, SqlReply, SqlRow, SqlValue};

@@ -15,7 +15,7 @@ impl PostgresConfig {
     /// | `DB_SSL_MODE` `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | prefer, none |
     /// | `DB_APPLICATION_NAME` `DB_OPTIONS` `DB_TARGET_SESSION_ATTRS` | millpond, none, any |
     /// | `DB_CONNECT_TIMEOUT` `DB_CHECK_TIMEOUT` `DB_STATEMENT_TIMEOUT` | 10, 3, none (seconds) |
-    /// | `DB_STATEMENT_CACHE` | 256 |
+    /// | `DB_STATEMENT_CACHE` `DB_RESOLVE_UNKNOWN` | 256, false |
     /// | `SECURITY_CONNECTION_ENCRYPTION` `SECURITY_CERTIFICATE_VALIDATION` | true, true |
     ///
     /// # Errors
@@ -96,6 +96,9 @@ impl PostgresConfig {
         }
         if let Some(size) = vars.parse("DB_STATEMENT_CACHE", "a number, 0 for none") {
             self.statement_cache = size;
+        }
+        if let Some(resolve) = vars.flag("DB_RESOLVE_UNKNOWN") {
+            self.resolve_unknown = resolve;
         }
         if let Some(encrypt) = vars.flag("SECURITY_CONNECTION_ENCRYPTION") {
             self.allow_plaintext = !encrypt;

@@ -1,0 +1,202 @@
+//! What a connection keeps for operations: the names of statements that are prepared on
+//! the SQL level, and how INSERTs become one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::merge::Merge;
+use super::resolve::Incarnation;
+use crate::backend::postgres::sql::Statement;
+
+/// How long a statement that could not be merged is left alone, in groups: doubled each
+/// time, up to this.
+const LONGEST_REST: u32 = 64;
+
+pub(in super::super) struct Memory {
+    capacity: usize,
+    uses: u64,
+    /// Part of each name. Behind a pooler another client's statement of the same name
+    /// may be prepared on the same server connection; with this there is none.
+    token: u64,
+    next: u32,
+    names: HashMap<Arc<Statement>, Named>,
+    /// Prepared on the server and not known here any more.
+    garbage: Vec<String>,
+    merges: HashMap<Arc<Statement>, Merging>,
+    /// Which server this is, in which of its lives.
+    pub(super) incarnation: Option<Incarnation>,
+}
+
+/// Whether the INSERTs of one text can be merged.
+pub(super) enum Known {
+    NotYet,
+    /// They cannot, at least not now.
+    Not,
+    So(Arc<Merge>),
+}
+
+struct Named {
+    name: Arc<str>,
+    last_use: u64,
+}
+
+struct Merging {
+    /// None if it cannot be merged.
+    merge: Option<Arc<Merge>>,
+    misses: u32,
+    rest: u32,
+}
+
+impl Memory {
+    /// Room for so many prepared statements.
+    pub(in super::super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            uses: 0,
+            token: fastrand::u64(..),
+            next: 0,
+            names: HashMap::new(),
+            garbage: Vec::new(),
+            merges: HashMap::new(),
+            incarnation: None,
+        }
+    }
+
+    /// How many prepared statements are kept; none where a pooler changes the server.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The name under which the statement is prepared.
+    pub(super) fn name(&mut self, statement: &Arc<Statement>) -> Option<Arc<str>> {
+        self.uses += 1;
+        let named = self.names.get_mut(statement)?;
+        named.last_use = self.uses;
+        Some(Arc::clone(&named.name))
+    }
+
+    /// A name that was never used.
+    pub(super) fn new_name(&mut self) -> Arc<str> {
+        self.next = self.next.wrapping_add(1);
+        format!("mp_{:x}_{}", self.token, self.next).into()
+    }
+
+    /// What can be given up on the server if one more is prepared there.
+    pub(super) fn take_garbage(&mut self) -> Vec<String> {
+        if self.names.len() >= self.capacity {
+            let oldest = self.names.iter().min_by_key(|(_, named)| named.last_use);
+            if let Some(statement) = oldest.map(|(statement, _)| Arc::clone(statement)) {
+                self.forget(&statement);
+            }
+        }
+        std::mem::take(&mut self.garbage)
+    }
+
+    /// It was not given up there.
+    pub(super) fn put_garbage_back(&mut self, garbage: Vec<String>) {
+        self.garbage.extend(garbage);
+    }
+
+    /// Keeps the name of a statement that has been prepared.
+    pub(super) fn keep(&mut self, statement: &Arc<Statement>, name: Arc<str>) {
+        self.uses += 1;
+        let last_use = self.uses;
+        self.names
+            .insert(Arc::clone(statement), Named { name, last_use });
+    }
+
+    /// Gives up a statement that may still be prepared on the server.
+    pub(super) fn forget(&mut self, statement: &Arc<Statement>) {
+        if let Some(named) = self.names.remove(statement) {
+            self.garbage.push(named.name.as_ref().into());
+        }
+    }
+
+    /// Gives up all that the server was told.
+    pub(in super::super) fn clear(&mut self) {
+        self.names.clear();
+        self.garbage.clear();
+        self.merges.clear();
+    }
+
+    /// How the statement is merged, as far as that is known.
+    pub(super) fn merge(&mut self, statement: &Arc<Statement>) -> Known {
+        let Some(merging) = self.merges.get_mut(statement) else {
+            return Known::NotYet;
+        };
+        if merging.rest > 0 {
+            merging.rest -= 1;
+            return Known::Not;
+        }
+        merging.merge.clone().map_or(Known::Not, Known::So)
+    }
+
+    pub(super) fn keep_merge(&mut self, statement: &Arc<Statement>, merge: Option<Arc<Merge>>) {
+        if self.merges.len() >= self.capacity.max(64) {
+            self.merges.clear();
+        }
+        let merging = Merging {
+            merge,
+            misses: 0,
+            rest: 0,
+        };
+        self.merges.insert(Arc::clone(statement), merging);
+    }
+
+    /// Notes whether merging did what it was to do. If not, it is left off for a while.
+    pub(super) fn merged(&mut self, statement: &Arc<Statement>, well: bool) {
+        let Some(merging) = self.merges.get_mut(statement) else {
+            return;
+        };
+        if well {
+            merging.misses = 0;
+        } else {
+            merging.rest = (1 << merging.misses.min(16)).min(LONGEST_REST);
+            merging.misses += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::postgres::sql::known;
+
+    #[test]
+    fn the_least_recently_used_goes() {
+        let mut memory = Memory::new(2);
+        let [a, b, c] = ["SELECT 1", "SELECT 2", "SELECT 3"].map(|sql| known(sql.into()));
+        for statement in [&a, &b] {
+            assert!(memory.take_garbage().is_empty());
+            let name = memory.new_name();
+            memory.keep(statement, name);
+        }
+        let name = memory.name(&a).expect("kept");
+        let garbage = memory.take_garbage();
+        assert_eq!(garbage.len(), 1);
+        assert!(memory.name(&b).is_none() && garbage[0] != *name);
+        let third = memory.new_name();
+        assert!(third != name && *third != *garbage[0]);
+        memory.keep(&c, third);
+        assert!(memory.name(&a).is_some() && memory.name(&c).is_some());
+    }
+
+    #[test]
+    fn what_does_not_merge_rests_longer_each_time() {
+        let mut memory = Memory::new(2);
+        let statement = known("INSERT INTO t VALUES ($1)".into());
+        assert!(matches!(memory.merge(&statement), Known::NotYet));
+        let merge = Arc::new(Merge::default());
+        memory.keep_merge(&statement, Some(merge));
+        let rests =
+            |memory: &mut Memory| (0..).find(|_| matches!(memory.merge(&statement), Known::So(_)));
+        assert_eq!(rests(&mut memory), Some(0));
+        for expected in [1, 2, 4] {
+            memory.merged(&statement, false);
+            assert_eq!(rests(&mut memory), Some(expected));
+        }
+        memory.merged(&statement, true);
+        memory.merged(&statement, false);
+        assert_eq!(rests(&mut memory), Some(1));
+    }
+}

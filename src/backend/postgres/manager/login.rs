@@ -1,0 +1,174 @@
+//! How a connection comes about: addresses, settings, the login by the clock.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use postgres::config::{SslMode as DriverSslMode, SslNegotiation};
+use postgres::error::SqlState;
+use postgres::{Client, Config, NoTls};
+use r2d2::ManageConnection as _;
+use r2d2_postgres::PostgresConnectionManager;
+
+use super::super::config::{Host, TargetSession};
+use super::super::connection::PostgresConnection;
+use super::super::connector::Way;
+use super::super::errors::ours;
+use super::super::fuse::{Fuse, Then};
+use super::super::probe;
+use super::{Postgres, Target, about};
+use crate::deadline::Deadline;
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
+
+impl Postgres {
+    /// A connection to this host, if it is the kind that is wanted.
+    pub(super) fn connect_to(&self, target: &Target) -> Result<PostgresConnection, Error> {
+        let (mut conn, deadline) = match &target.host {
+            Host::Tcp(name) => self.connect_tcp(name, target)?,
+            Host::Unix(folder) => self.connect_unix(folder, target.port)?,
+        };
+        let left = deadline.remaining_within(self.config.connect_timeout);
+        conn.limited(left, |conn| self.check_target(conn))?;
+        Ok(conn)
+    }
+
+    /// Tries the addresses of a name, all together within the connect timeout.
+    fn connect_tcp(
+        &self,
+        name: &str,
+        target: &Target,
+    ) -> Result<(PostgresConnection, Deadline), Error> {
+        let addresses = probe::addresses(name, target.port)?;
+        let deadline = Deadline::within(self.config.connect_timeout);
+        let mut failure = None;
+        for address in addresses {
+            let fuse = Fuse::new();
+            fuse.light(deadline.moment(), Then::GiveUp);
+            let mut settings = self.driver_config();
+            settings
+                .host(name)
+                .hostaddr(address)
+                .port(target.port)
+                .connect_timeout(deadline.remaining_within(self.config.connect_timeout))
+                // How it is really encrypted is our connector's business.
+                .ssl_mode(DriverSslMode::Require)
+                .ssl_negotiation(SslNegotiation::Direct);
+            let connector = target.way.fused(&fuse);
+            match PostgresConnectionManager::new(settings, connector).connect() {
+                Ok(client) => {
+                    return Ok((self.connection(client, fuse, Some(&target.way)), deadline));
+                }
+                Err(error) => {
+                    let error = probe::login_failed(error, self.config.connect_timeout);
+                    let elsewhere = matches!(
+                        error.kind(),
+                        ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Timeout)
+                    );
+                    if !elsewhere || deadline.is_over() {
+                        return Err(error);
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            let message = format!("the name of the host, {name}, has no address; check DB_HOST");
+            Error::new(
+                ErrorKind::Connect(ConnectFailure::Dns),
+                Phase::Connect,
+                message,
+            )
+        }))
+    }
+
+    fn connect_unix(
+        &self,
+        folder: &Path,
+        port: u16,
+    ) -> Result<(PostgresConnection, Deadline), Error> {
+        let deadline = Deadline::within(self.config.connect_timeout);
+        probe::unix(folder, port, self.config.connect_timeout)?;
+        let mut settings = self.driver_config();
+        settings
+            .host_path(folder)
+            .port(port)
+            .ssl_mode(DriverSslMode::Disable);
+        let client = PostgresConnectionManager::new(settings, NoTls)
+            .connect()
+            .map_err(|error| ours(error, Phase::Connect))?;
+        Ok((self.connection(client, Fuse::new(), None), deadline))
+    }
+
+    fn connection(&self, client: Client, fuse: Arc<Fuse>, way: Option<&Way>) -> PostgresConnection {
+        PostgresConnection::new(client, self.config.statement_cache, fuse, way.cloned())
+    }
+
+    fn driver_config(&self) -> Config {
+        let ours = &self.config;
+        let mut config = Config::new();
+        config
+            .application_name(&ours.application_name)
+            .connect_timeout(ours.connect_timeout);
+        if let Some(user) = &ours.user {
+            config.user(user);
+        }
+        if let Some(password) = &ours.password {
+            config.password(password.expose());
+        }
+        if let Some(database) = &ours.database {
+            config.dbname(database);
+        }
+        let mut options = ours.options.clone().unwrap_or_default();
+        if let Some(timeout) = ours.statement_timeout {
+            if !options.is_empty() {
+                options.push(' ');
+            }
+            options.push_str("-c statement_timeout=");
+            options.push_str(&timeout.as_millis().max(1).to_string());
+        }
+        if !options.is_empty() {
+            config.options(&options);
+        }
+        match ours.keepalive {
+            Some(idle) => {
+                let interval = (idle / 3).max(std::time::Duration::from_secs(1));
+                config
+                    .keepalives_idle(idle)
+                    .keepalives_interval(interval)
+                    .keepalives_retries(3);
+            }
+            None => {
+                config.keepalives(false);
+            }
+        }
+        if let Some(timeout) = ours.tcp_user_timeout {
+            config.tcp_user_timeout(timeout);
+        }
+        config.notice_callback(|notice| {
+            // A reset rolls back whether there is a transaction or not.
+            if *notice.code() != SqlState::NO_ACTIVE_SQL_TRANSACTION {
+                log::info!("PostgreSQL: {}: {}", notice.severity(), notice.message());
+            }
+        });
+        config
+    }
+
+    /// Whether this is the kind of server that is wanted.
+    fn check_target(&self, conn: &mut PostgresConnection) -> Result<(), Error> {
+        let wanted = match self.config.target {
+            TargetSession::Any => return Ok(()),
+            TargetSession::ReadWrite => true,
+            TargetSession::ReadOnly => false,
+        };
+        let service =
+            about(conn).map_err(|error| probe::login_failed(error, self.config.connect_timeout))?;
+        if service.writable == Some(wanted) {
+            return Ok(());
+        }
+        let message = format!(
+            "the server is {}, and target_session asks for the opposite \
+             (DB_TARGET_SESSION_ATTRS)",
+            if wanted { "read-only" } else { "writable" }
+        );
+        Err(Error::new(ErrorKind::WrongRole, Phase::Connect, message))
+    }
+}
