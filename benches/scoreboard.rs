@@ -31,13 +31,15 @@ use std::io::Write as _;
 
 use self::scoreboard::options::Options;
 use self::scoreboard::table::Table;
-use self::scoreboard::{burst, contention, engine, idle, lease, queries};
+use self::scoreboard::{batches, burst, contention, engine, idle, latency, lease, queries};
 
 mod scoreboard {
+    pub(crate) mod batches;
     pub(crate) mod burst;
     pub(crate) mod contention;
     pub(crate) mod engine;
     pub(crate) mod idle;
+    pub(crate) mod latency;
     pub(crate) mod lease;
     pub(crate) mod lender;
     pub(crate) mod nothing;
@@ -59,6 +61,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     burst::measure(&options, &mut table)?;
     queries::measure(&options, &mut table)?;
     engine::measure(&options, &mut table)?;
+    batches::measure(&options, &mut table)?;
+    latency::measure(&options, &mut table)?;
     if let Some(file) = &options.json {
         fs::write(file, format!("{:#}\n", table.to_json()))?;
     }
