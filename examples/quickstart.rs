@@ -1,5 +1,5 @@
 //! The tour: PostgreSQL, Redis, MongoDB and HTTP, each behind a pool of four
-//! connections that eight scoped threads share.
+//! connections that eight scoped threads share, and a batch.
 //!
 //! `cargo run --example quickstart` uses the servers that the environment names
 //! (`DATABASE_URL`, `REDIS_URL`, `MONGODB_URI`, `HTTP_BASE_URL`) and starts throw-away
@@ -9,8 +9,10 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use millpond::backend::Backend;
+use millpond::batch::wait_all;
 use millpond::{
-    Http, HttpConfig, MongoDb, MongoDbConfig, Pool, Postgres, PostgresConfig, Redis, RedisConfig,
+    Batch, Http, HttpConfig, MongoDb, MongoDbConfig, Pool, Postgres, PostgresConfig, Redis,
+    RedisConfig, Sql,
 };
 use mongodb::bson::{Document, doc};
 use redis::Commands as _;
@@ -62,6 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         expect(response.status() == 200 && !response.text()?.is_empty())
     })?;
 
+    println!("\nThe same through a batch, which makes groups of what is there:");
+    batch(&postgres)?;
+
     println!("\nThe pools afterwards:");
     println!("  postgres  {}", postgres.state());
     println!("  redis     {}", redis.state());
@@ -84,6 +89,34 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("  {error}");
     }
     mongodb.get()?.database(DATABASE).drop().run()?;
+    Ok(())
+}
+
+/// Inserts rows one by one, of which one is wrong, with an outcome for each.
+fn batch(pool: &Pool<Postgres>) -> Result<(), Box<dyn Error>> {
+    const ROWS: i64 = 10_000;
+    let mut lease = pool.get()?;
+    lease.batch_execute(
+        "DROP TABLE IF EXISTS millpond_quickstart; \
+         CREATE TABLE millpond_quickstart (id bigint PRIMARY KEY, name text)",
+    )?;
+    drop(lease);
+    let batch = Batch::builder(pool.clone()).size(500).build()?;
+    let start = Instant::now();
+    let insert = |id: i64| {
+        Sql::new("INSERT INTO millpond_quickstart (id, name) VALUES ($1, $2)")
+            .bind(if id == 4711 { 0 } else { id })
+            .bind(format!("row {id}"))
+    };
+    let submitted = batch.submit_all((0..ROWS).map(insert)).into_iter();
+    let outcomes = wait_all(submitted.collect::<Result<Vec<_>, _>>()?, |_| ());
+    let rate = ROWS as f64 / start.elapsed().as_secs_f64();
+    println!("  {}", batch.close(Duration::from_secs(5)));
+    println!("  {rate:.0} rows per second, each with its own outcome");
+    if let Some(error) = outcomes.iter().find_map(millpond::Outcome::error) {
+        println!("  the one that was wrong: {error}");
+    }
+    pool.execute(Sql::new("DROP TABLE millpond_quickstart"))?;
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! A backend of one's own: SQLite over `r2d2_sqlite`, with operations and batches.
 //!
-//! `cargo run --example sqlite_backend`
-//!
 //! A group is one transaction, which is what makes it fast: one sync to the disk for all.
 //! Each operation of it has a savepoint, so that one that fails takes nobody with it.
 
@@ -101,7 +99,7 @@ impl Backend for Sqlite {
         group: &[&Statement],
         _: Deadline,
     ) -> Vec<Outcome<usize>> {
-        let together = || -> Result<Vec<Outcome<usize>>, rusqlite::Error> {
+        let mut together = || -> Result<Vec<Outcome<usize>>, rusqlite::Error> {
             let mut transaction = conn.transaction()?;
             let mut outcomes = Vec::with_capacity(group.len());
             for statement in group {

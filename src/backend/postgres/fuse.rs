@@ -263,7 +263,8 @@ impl Fused {
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if alarm.deadline() != at {
+        // One that rings too early costs less than setting it for every statement.
+        if alarm.is_elapsed() || alarm.deadline() > at {
             alarm.as_mut().reset(at);
         }
         if alarm.as_mut().poll(context).is_ready() {
