@@ -1,4 +1,4 @@
-//! A backend of one's own: SQLite over `r2d2_sqlite`, with operations and batches.
+//! A backend of one's own: `SQLite` over `r2d2_sqlite`, with operations and batches.
 //!
 //! A group is one transaction, which is what makes it fast: one sync to the disk for all.
 //! Each operation of it has a savepoint, so that one that fails takes nobody with it.

@@ -93,17 +93,40 @@
 //! has come back or say who still holds one. [`Pool::state`], [`Pool::holders`] and
 //! [`Pool::metrics`] tell what goes on.
 //!
+//! # Operations
+//!
+//! [`Pool::execute`] runs one [operation](operation): takes a lease, tries again what is safe
+//! to try again, and is over by the operation's deadline, whatever the server does.
+//!
+#![cfg_attr(feature = "postgres", doc = "```no_run")]
+#![cfg_attr(not(feature = "postgres"), doc = "```text")]
+//! # fn example(pool: &millpond::Pool<millpond::Postgres>) -> Result<(), millpond::Error> {
+//! use std::time::Duration;
+//! use millpond::{Operation, Sql};
+//!
+//! let paid = Sql::new("UPDATE orders SET paid = now() WHERE id = $1").bind(7);
+//! let reply = pool.execute(paid.deadline(Duration::from_millis(300)))?;
+//! assert_eq!(reply.affected(), 1);
+//! # Ok(()) }
+//! ```
+//!
+//! # Batches
+//!
+//! A [`Batch`] takes operations from any thread and runs them in groups, which
+//! is many times faster than one by one; see [`batch`]. Each operation has an [`Outcome`] of
+//! its own: done, rejected by the server, certainly not executed, or unknown.
+//!
 //! # Backends and managers
 //!
-//! | feature | manager | lease |
-//! |---|---|---|
-//! | `postgres` | `Postgres` | `PostgresConnection`: the `postgres::Client`, with kept statements |
-//! | `redis` | `Redis` | `RedisConnection`: a `redis::ConnectionLike` |
-//! | `mongodb` | `MongoDb` | `MongoDbConnection`: the `mongodb::sync::Client` |
-//! | `http` | `Http` | `HttpConnection`: one keep-alive connection, and the `ureq::Agent` |
+//! | feature | manager | lease | operation |
+//! |---|---|---|---|
+//! | `postgres` | `Postgres` | `PostgresConnection`: the `postgres::Client`, with kept statements | `Sql` |
+//! | `redis` | `Redis` | `RedisConnection`: a `redis::ConnectionLike` | `RedisCommand` |
+//! | `mongodb` | `MongoDb` | `MongoDbConnection`: the `mongodb::sync::Client` | `MongoOperation` |
+//! | `http` | `Http` | `HttpConnection`: one keep-alive connection, and the `ureq::Agent` | `HttpRequest` |
 //!
-//! Any other [`ManageConnection`] works as well. One of your own can tell the pool more,
-//! by implementing [`backend::Backend`].
+//! Any other [`ManageConnection`] works as well. One of your own can tell the pool more, and
+//! have operations and batches, by implementing [`backend::Backend`].
 //!
 //! # Coming from r2d2
 //!
@@ -157,7 +180,7 @@ pub use recovery::RetryPolicy;
 #[cfg(feature = "_net")]
 pub use security::{Secret, Tls};
 
-/// The README's program compiles.
-#[cfg(all(doctest, feature = "postgres"))]
+/// The README's programs compile.
+#[cfg(all(doctest, feature = "postgres", feature = "batch"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -199,24 +199,13 @@ fn inserts(scene: &mut Scene<'_>, url: &str) -> Outcome {
         .collect::<Result<Vec<_>, postgres::Error>>()?;
     let total = scene.total(100_000);
     let alone = scene.total(100_000) / 100;
-    let clear = || {
-        let mut lease = pool.get().expect("a lease");
-        lease.batch_execute("TRUNCATE readings").expect("truncated");
-    };
     scene.compare(
         INSERTS,
         9,
         &mut [
+            Box::new(|| through(&batch, total, insert)),
+            Box::new(|| one_by_one(&pool, alone, insert)),
             Box::new(|| {
-                clear();
-                through(&batch, total, insert)
-            }),
-            Box::new(|| {
-                clear();
-                one_by_one(&pool, alone, insert)
-            }),
-            Box::new(|| {
-                clear();
                 by_hand(&mut bare, total, |(client, statement), group| {
                     let names: Vec<_> = group.iter().map(|id| format!("reading {id}")).collect();
                     let amounts: Vec<_> = group.iter().map(|id| (id % 1000) as i32).collect();

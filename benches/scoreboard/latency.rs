@@ -118,7 +118,7 @@ fn saturated(pool: &Pool<Postgres>, span: Duration) -> Result<[f64; 4], Box<dyn 
         .build()?;
     let over = AtomicBool::new(false);
     let worker = |priority: Priority| {
-        let mut times = Histogram::<u64>::new(3).expect("3 digits");
+        let mut times = micros();
         // The urgent are few: what is urgent as a rule is not urgent.
         let window = if priority == Priority::Critical {
             4
@@ -146,7 +146,7 @@ fn saturated(pool: &Pool<Postgres>, span: Duration) -> Result<[f64; 4], Box<dyn 
         thread::sleep(span);
         over.store(true, Relaxed);
         threads.map(|threads| {
-            let mut all = Histogram::<u64>::new(3).expect("3 digits");
+            let mut all = micros();
             for thread in threads {
                 all += thread.join().expect("no panic");
             }
@@ -154,4 +154,9 @@ fn saturated(pool: &Pool<Postgres>, span: Duration) -> Result<[f64; 4], Box<dyn 
         })
     });
     Ok(times)
+}
+
+/// Microseconds, up to an hour.
+fn micros() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("valid bounds")
 }

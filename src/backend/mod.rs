@@ -93,7 +93,7 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
     /// Runs one operation, which has been validated.
     ///
     /// # Errors
-    /// What the server refused ([`Phase::Operation`](crate::Phase::Operation)), and what
+    /// What the server refused ([`Phase::Operation`]), and what
     /// befell the connection; marked with
     /// [`outcome_unknown`](Error::with_outcome_unknown) if the operation may have taken
     /// effect all the same. At the deadline,

@@ -27,10 +27,10 @@
 //!
 //! # The path of an operation
 //!
-//! `submit` validates it, has the [`gate`] let it in, and puts it into the channel of its
-//! priority. The [`dispatcher`] thread takes it into its [`queue`] and, once a worker is
-//! free, into a group. A [`worker`] of the batch's own rayon pool takes a lease and has the
-//! backend execute the group. The outcome comes to the [`ticket`].
+//! `submit` validates it, has the `gate` let it in, and puts it into the channel of its
+//! priority. The `dispatcher` thread takes it into its `queue` and, once a worker is
+//! free, into a group. A `worker` of the batch's own rayon pool takes a lease and has the
+//! backend execute the group. The outcome comes to the `ticket`.
 //!
 //! # What is promised
 //!

@@ -81,7 +81,7 @@ fn latest_deadline<B: Backend>(shared: &Shared<B>, jobs: &[Job<B>]) -> Deadline 
             job.deadline
         }
     };
-    match jobs.iter().map(|job| own(job)).max().unwrap_or(default) {
+    match jobs.iter().map(own).max().unwrap_or(default) {
         NEVER => Deadline::NEVER,
         latest => Deadline::within(between(now, latest)),
     }

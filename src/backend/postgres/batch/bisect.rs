@@ -38,7 +38,9 @@ mod tests {
             runs += 1;
             let good = !part.iter().any(|item| bad.contains(item));
             if good || part.len() == 1 {
-                part.iter().for_each(|item| settled[*item] += 1);
+                for item in part {
+                    settled[*item] += 1;
+                }
             }
             good
         });

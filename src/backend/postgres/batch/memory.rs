@@ -188,8 +188,9 @@ mod tests {
         assert!(matches!(memory.merge(&statement), Known::NotYet));
         let merge = Arc::new(Merge::default());
         memory.keep_merge(&statement, Some(merge));
-        let rests =
-            |memory: &mut Memory| (0..).find(|_| matches!(memory.merge(&statement), Known::So(_)));
+        let rests = |memory: &mut Memory| {
+            (0..1_000_000).find(|_| matches!(memory.merge(&statement), Known::So(_)))
+        };
         assert_eq!(rests(&mut memory), Some(0));
         for expected in [1, 2, 4] {
             memory.merged(&statement, false);
