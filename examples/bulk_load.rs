@@ -71,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{bar:40} {pos} of {len} rows, {per_sec}",
     )?);
     let outcomes = wait_all(tickets, |progress| {
-        bar.set_position(progress.settled as u64)
+        bar.set_position(progress.settled as u64);
     });
     bar.finish();
     let elapsed = start.elapsed();

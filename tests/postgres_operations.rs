@@ -42,7 +42,7 @@ fn values_stay_values_with_and_without_kept_statements() {
         for value in HOSTILE {
             let reply = pool.execute(select.clone().bind(value)).expect("works");
             assert_eq!(text(&reply), Some(value));
-            assert_eq!(reply.rows()[0].get::<bool>(1).expect("bool"), false);
+            assert!(!reply.rows()[0].get::<bool>(1).expect("bool"));
             assert_eq!(reply.rows()[0].text(2), Some("$1"));
         }
         let reply = pool.execute(select.clone().bind_null()).expect("works");

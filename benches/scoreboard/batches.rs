@@ -37,7 +37,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 static NEXT: AtomicI64 = AtomicI64::new(1_000_000);
 
 fn numbers(count: usize) -> std::ops::Range<i64> {
-    let count = count as i64;
+    let count = i64::try_from(count).expect("a small number");
     let first = NEXT.fetch_add(count, Relaxed);
     first..first + count
 }
@@ -58,10 +58,12 @@ pub(crate) fn measure(options: &Options, table: &mut Table) -> Outcome {
         }
     }
     drop(postgres);
-    let others: [(&str, fn(&mut Scene<'_>, &Servers) -> Outcome); 3] =
-        [(SETS, sets), (DOCUMENTS, documents), (GETS, gets)];
     let mut servers = None;
-    for (what, measure) in others {
+    for (what, measure) in [
+        (SETS, sets as fn(&mut Scene<'_>, &Servers) -> Outcome),
+        (DOCUMENTS, documents),
+        (GETS, gets),
+    ] {
         if options.wants(what) {
             let servers = match &servers {
                 Some(servers) => servers,
