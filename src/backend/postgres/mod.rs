@@ -17,6 +17,21 @@
 //! `query_opt` and `execute` are shadowed by ones that keep prepared statements, so
 //! that each costs one round trip after the first.
 //!
+//! # Operations
+//!
+//! An [`Sql`] runs by [`Pool::execute`](crate::Pool::execute) in one round trip once its
+//! statement is prepared on the connection, and comes back as [`SqlReply`] with rows in
+//! text form. In a group, INSERTs of one row with the same text become one statement, and
+//! all others share one round trip and one commit; what the server refuses is split until
+//! the culprit stands alone.
+//!
+//! Behind PgBouncer in transaction mode set
+//! [`statement_cache(0)`](PostgresConfig::statement_cache): the values then go as literals
+//! in the text, and nothing stays prepared.
+//!
+//! The server's setting `standard_conforming_strings` is taken to be on, as it is by
+//! default.
+//!
 //! # What the driver does not do, and how it is made up for
 //!
 //! * `Client::is_closed()` stays false after the server has gone: the connection

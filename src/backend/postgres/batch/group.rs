@@ -41,14 +41,9 @@ impl Batch<'_> {
                 return self.settle_all(items, &error);
             }
         };
-        let mut refused = false;
-        let good = search(items, &mut |part| {
-            let good = self.try_merged(part, statement, &merge);
-            refused |= part.len() == 1 && !good;
-            good
-        });
-        // If none of them is bad, it is the merged statement that is.
-        self.conn.memory.merged(statement, good || refused);
+        let mut well = true;
+        search(items, &mut |part| self.try_merged(part, &merge, &mut well));
+        self.conn.memory.merged(statement, well);
     }
 
     fn merge_of(
@@ -65,8 +60,13 @@ impl Batch<'_> {
         Ok(merge)
     }
 
-    /// Whether there is nothing bad among them. If so they have their outcome.
-    fn try_merged(&mut self, items: &[usize], statement: &Arc<Statement>, merge: &Merge) -> bool {
+    /// Whether there is nothing bad among them. If so they have their outcome. It did not go
+    /// well if merging them was of no use.
+    fn try_merged(&mut self, items: &[usize], merge: &Merge, well: &mut bool) -> bool {
+        if !*well {
+            self.grouped(items);
+            return true;
+        }
         if let [_] = items {
             return self.try_group(items);
         }
@@ -94,7 +94,7 @@ impl Batch<'_> {
             }
             Ok(None) => true,
             Err(failure) if is_ambiguous(&failure.error) => {
-                self.conn.memory.merged(statement, false);
+                *well = false;
                 self.grouped(items);
                 true
             }

@@ -103,8 +103,18 @@ impl Merge {
             let name = format!("{}.{}", quoted(&schema), quoted(&name));
             types.push((name, oid, cast));
         }
-        let known = types.len() == statement.params();
-        Ok(known.then(|| Self::new(insert, types)))
+        if types.len() != statement.params() {
+            return Ok(None);
+        }
+        let merge = Self::new(insert, types);
+        // A rule without RETURNING, say, forbids it: better known before there is a group.
+        let name = conn.memory.new_name();
+        let attempt = format!("PREPARE {name} AS {};DEALLOCATE {name}", merge.sql);
+        match conn.simple(&attempt, false) {
+            Ok(_) => Ok(Some(merge)),
+            Err(error) if error.as_db_error().is_some() && !conn.is_broken() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Given the name and number of each parameter's type, and whether it has to be cast.

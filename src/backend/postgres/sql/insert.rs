@@ -6,7 +6,7 @@
 
 use super::functions::is_harmless_in_insert;
 use super::lexer::{Kind, Token};
-use super::statement::Words;
+use super::words::Words;
 
 /// A piece of the values.
 #[derive(Debug, PartialEq)]

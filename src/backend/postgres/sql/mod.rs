@@ -9,6 +9,7 @@ pub(super) mod literal;
 mod reply;
 mod statement;
 mod value;
+mod words;
 
 pub(super) use self::insert::{Insert, Part};
 pub use self::reply::{FromSqlText, SqlIndex, SqlReply, SqlRow};

@@ -9,34 +9,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::functions::is_harmless;
 use super::insert::Insert;
 use super::lexer::{Kind, Token, tokens};
 use super::literal::push_literal;
 use super::value::SqlValue;
+use super::words::Words;
 use crate::backend::postgres::statement::is_dirty;
-
-/// As many parameters as the protocol can count.
-const MOST_PARAMETERS: u32 = 65_535;
 
 /// Texts up to this length are kept.
 const LONGEST_KEPT: usize = 64 * 1024;
 
 /// How many statements a thread keeps; a power of two.
 const KEPT: usize = 64;
-
-/// Statements that end, begin or divide a transaction. In a group they would end the
-/// group's.
-const TRANSACTION: [&str; 8] = [
-    "begin",
-    "start",
-    "commit",
-    "end",
-    "rollback",
-    "abort",
-    "savepoint",
-    "release",
-];
 
 /// What `PREPARE` takes.
 const PREPARABLE: [&str; 8] = [
@@ -173,168 +157,6 @@ fn place(token: &Token) -> Option<(Range<usize>, usize)> {
     }
 }
 
-/// The words of a text; key words are compared without regard to case.
-#[derive(Clone, Copy)]
-pub(super) struct Words<'a> {
-    pub(super) text: &'a str,
-    pub(super) tokens: &'a [Token],
-}
-
-impl<'a> Words<'a> {
-    pub(super) fn at(self, position: usize) -> &'a str {
-        self.tokens
-            .get(position)
-            .map_or("", |token| &self.text[token.start..token.end])
-    }
-
-    pub(super) fn is_word(self, position: usize, word: &str) -> bool {
-        self.tokens
-            .get(position)
-            .is_some_and(|token| token.kind == Kind::Word)
-            && self.at(position).eq_ignore_ascii_case(word)
-    }
-
-    pub(super) fn is_sign(self, position: usize, sign: u8) -> bool {
-        self.tokens
-            .get(position)
-            .is_some_and(|token| token.kind == Kind::Sign(sign))
-    }
-
-    pub(super) fn has(self, word: &str) -> bool {
-        (0..self.tokens.len()).any(|position| self.is_word(position, word))
-    }
-
-    /// The first word, brackets aside.
-    fn verb(self) -> &'a str {
-        let first = self
-            .tokens
-            .iter()
-            .position(|token| token.kind != Kind::Sign(b'('));
-        first.map_or("", |first| self.at(first))
-    }
-
-    fn body(self) -> Range<usize> {
-        let is_end = |token: &&Token| token.kind == Kind::Sign(b';');
-        let first = self.tokens.iter().find(|token| !is_end(token));
-        let last = self.tokens.iter().rfind(|token| !is_end(token));
-        match (first, last) {
-            (Some(first), Some(last)) => first.start..last.end,
-            _ => 0..0,
-        }
-    }
-
-    fn masked(self) -> String {
-        let mut out = String::with_capacity(self.text.len());
-        let mut last = None;
-        for token in self.tokens {
-            if last.is_some_and(|end| end < token.start) {
-                out.push(' ');
-            }
-            match token.kind {
-                Kind::Text | Kind::Number => out.push('?'),
-                _ => out.push_str(&self.text[token.start..token.end]),
-            }
-            last = Some(token.end);
-        }
-        out
-    }
-
-    fn mistake(self) -> Option<String> {
-        if self.text.contains('\0') {
-            return Some("the SQL contains a NUL character".into());
-        }
-        if self.body().is_empty() {
-            return Some("the SQL is empty".into());
-        }
-        if self.has_several() {
-            return Some(
-                "the SQL has more than one statement; make each an operation of its own".into(),
-            );
-        }
-        let verb = self.verb().to_ascii_lowercase();
-        let ends_transaction = TRANSACTION.contains(&verb.as_str())
-            || (verb == "prepare" && self.is_word(1, "transaction"));
-        if ends_transaction {
-            return Some(format!(
-                "{} would steer a transaction; each operation is one by itself, and for larger \
-                 ones there is `transaction` on a lease",
-                verb.to_ascii_uppercase()
-            ));
-        }
-        if verb == "copy" {
-            return Some(
-                "COPY is no operation; there are `copy_in` and `copy_out` on a lease".into(),
-            );
-        }
-        let odd = self.tokens.iter().find_map(|token| match token.kind {
-            Kind::Param(number) if number == 0 || number > MOST_PARAMETERS => Some(number),
-            _ => None,
-        })?;
-        Some(format!(
-            "there is no parameter ${odd}: they go from $1 to ${MOST_PARAMETERS}"
-        ))
-    }
-
-    /// Whether something follows a semicolon. Those in brackets (of a rule) and in the
-    /// body of a function do not count.
-    fn has_several(self) -> bool {
-        if self.is_word(0, "create") && self.has("atomic") {
-            return false;
-        }
-        let mut depth = 0_i32;
-        let mut ended = false;
-        for token in self.tokens {
-            match token.kind {
-                Kind::Sign(b';') if depth <= 0 => ended = true,
-                _ if ended => return true,
-                Kind::Sign(b'(') => depth += 1,
-                Kind::Sign(b')') => depth -= 1,
-                _ => {}
-            }
-        }
-        false
-    }
-
-    /// `SELECT ... INTO t` makes a table.
-    fn selects_into(self) -> bool {
-        (0..self.tokens.len()).any(|position| {
-            let after_verb = position > 0
-                && (self.is_word(position - 1, "insert") || self.is_word(position - 1, "merge"));
-            self.is_word(position, "into") && !after_verb
-        })
-    }
-
-    fn is_read(self, verb: &str) -> bool {
-        match verb {
-            "show" => true,
-            "select" | "values" | "table" | "with" => {
-                let writes = ["insert", "update", "delete", "merge", "into", "share"];
-                !writes.iter().any(|word| self.has(word)) && self.calls_only(is_harmless)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether only these words stand before brackets. A type in quotes or with a schema
-    /// is not told from a function, and counts as one.
-    pub(super) fn calls_only(self, allowed: impl Fn(&str) -> bool) -> bool {
-        (1..self.tokens.len()).all(|position| {
-            if !self.is_sign(position, b'(') {
-                return true;
-            }
-            let before = self.tokens[position - 1];
-            match before.kind {
-                Kind::Word => {
-                    let qualified = position >= 2 && self.is_sign(position - 2, b'.');
-                    !qualified && allowed(&self.at(position - 1).to_ascii_lowercase())
-                }
-                Kind::Quoted => false,
-                _ => true,
-            }
-        })
-    }
-}
-
 fn hash_of(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
@@ -353,8 +175,9 @@ pub(in super::super) fn known(text: Cow<'static, str>) -> Arc<Statement> {
     let slot = slot_of(&text);
     let kept = LAST.try_with(|last| {
         let last = last.try_borrow().ok()?;
-        let statement = last[slot].as_ref()?;
-        (statement.text == text).then(|| Arc::clone(statement))
+        let both = [&last[slot], &last[slot ^ 1]];
+        let same = |statement: &&Arc<Statement>| statement.text == text;
+        both.into_iter().flatten().find(same).cloned()
     });
     if let Ok(Some(statement)) = kept {
         return statement;
@@ -363,13 +186,13 @@ pub(in super::super) fn known(text: Cow<'static, str>) -> Arc<Statement> {
     // While the thread ends there is nothing to keep it in, and no need.
     let _ = LAST.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
-            last[slot] = Some(Arc::clone(&statement));
+            last[slot ^ 1] = last[slot].replace(Arc::clone(&statement));
         }
     });
     statement
 }
 
-/// Where a text is kept: by its length and a few of its bytes, as reading all of them
+/// Where a text is kept, there or beside: by its length and a few of its bytes, as reading all of them
 /// takes longer than the comparison that follows.
 fn slot_of(text: &str) -> usize {
     let bytes = text.as_bytes();
@@ -501,6 +324,17 @@ mod tests {
         let mut out = String::new();
         about("SELECT $1+$1;").push_with_values(&mut out, &[r"\".into()]);
         assert_eq!(out, r"SELECT   E'\\' +  E'\\' ");
+    }
+
+    #[test]
+    fn two_texts_of_one_place_are_kept_beside_each_other() {
+        let texts: Vec<String> = (0..2000).map(|n| format!("SELECT {n} + $1")).collect();
+        let slot = slot_of(&texts[0]);
+        let mut rivals = texts.iter().filter(|text| slot_of(text) == slot).cloned();
+        let [a, b] = [rivals.next(), rivals.next()].map(|text| text.expect("of 64 places"));
+        let [first, second] = [&a, &b].map(|text| known(text.clone().into()));
+        assert!(Arc::ptr_eq(&first, &known(a.into())));
+        assert!(Arc::ptr_eq(&second, &known(b.into())));
     }
 
     #[test]
