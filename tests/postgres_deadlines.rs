@@ -376,6 +376,8 @@ fn nothing_is_left_behind() {
     let config = config(&server)
         .connect_timeout(Duration::from_secs(1))
         .check_timeout(LIMIT);
+    // The first runtime of a process opens what all of them share.
+    drop(connected(config.clone()));
     let before = census();
     let pool = Pool::builder()
         .max_size(4)
