@@ -152,6 +152,7 @@ mod pool;
 mod recovery;
 #[cfg(feature = "_net")]
 mod security;
+mod sync;
 
 #[cfg(feature = "http")]
 pub use backend::http::{Http, HttpConfig, HttpConnection, HttpRequest, HttpResponse};

@@ -6,15 +6,14 @@
 //! it. Reports of workers always do.
 //!
 //! No wake-up is lost: the dispatcher says how it sleeps and then looks for work once more;
-//! whoever brings work puts it there and then looks how the dispatcher sleeps; both in the
-//! single order of sequentially consistent operations.
+//! whoever brings work puts it there and then looks how the dispatcher sleeps; both with a
+//! barrier in between (see `model`).
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use crossbeam_utils::sync::{Parker, Unparker};
-
 use crate::clock::{NEVER, Ticks};
+use crate::sync::{AtomicU64, Parker, Unparker, barrier};
 
 /// `alarm` while the dispatcher is awake: nothing comes before it.
 const AWAKE: Ticks = 0;
@@ -43,7 +42,7 @@ impl Bell {
     /// Something is there that is due at this moment; now, where a worker waits for it.
     pub(super) fn ring(&self, due: Ticks) {
         // After the work was put there, before the look at how the dispatcher sleeps.
-        fence(SeqCst);
+        barrier();
         let alarm = self.alarm.load(SeqCst);
         if alarm != AWAKE
             && (alarm == NEVER || due < alarm)
@@ -70,11 +69,12 @@ impl Sleeper {
         } else {
             alarm.clamp(AWAKE + 1, NEVER - 1)
         };
-        bell.alarm.store(wakes_before, SeqCst);
-        fence(SeqCst);
+        // Swaps, not stores: all changes of the alarm are steps of one order.
+        bell.alarm.swap(wakes_before, SeqCst);
+        barrier();
         if !anything() {
             self.0.park_timeout(limit);
         }
-        bell.alarm.store(AWAKE, SeqCst);
+        bell.alarm.swap(AWAKE, SeqCst);
     }
 }

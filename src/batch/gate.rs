@@ -5,15 +5,14 @@
 //! lower 40), so that letting one in is a single addition, taken back if it was too much.
 //!
 //! Nobody waits for room that is there. A waiter counts itself in `waiting` and then tries
-//! once more, holding the lock; a releaser gives room back and then looks at `waiting`. In
-//! the single order of sequentially consistent operations one of the two is first: either
-//! the try finds the room, or the releaser finds the waiter, and then takes the lock before
-//! it rings, so that the waiter is asleep or has not tried yet.
+//! once more in the lounge; a releaser gives room back and then looks at `waiting`; both with a
+//! barrier in between. So either the try finds the room, or the releaser finds the waiter
+//! and rings, which the waiter hears asleep or before its next try (see `model`).
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{AtomicU64, AtomicUsize, Lounge, barrier};
 
 const BYTES: u32 = 40;
 
@@ -26,8 +25,7 @@ pub(super) struct Gate {
     max_operations: usize,
     max_bytes: usize,
     waiting: AtomicUsize,
-    lock: Mutex<()>,
-    room: Condvar,
+    lounge: Lounge,
 }
 
 fn word(operations: usize, bytes: usize) -> u64 {
@@ -46,8 +44,7 @@ impl Gate {
             max_operations: max_operations.min(MOST_OPERATIONS),
             max_bytes: max_bytes.min(MOST_BYTES),
             waiting: AtomicUsize::new(0),
-            lock: Mutex::new(()),
-            room: Condvar::new(),
+            lounge: Lounge::default(),
         }
     }
 
@@ -95,27 +92,15 @@ impl Gate {
             return true;
         }
         self.waiting.fetch_add(1, SeqCst);
-        let mut guard = self.lock.lock();
-        let entered = loop {
+        barrier();
+        let attempt = || {
             // Not `enter`: it rings when it takes its addition back.
             if self.try_enter(bytes) {
-                break true;
+                return Some(true);
             }
-            if give_up() {
-                break false;
-            }
-            let timed_out = match deadline {
-                Some(deadline) => self.room.wait_until(&mut guard, deadline).timed_out(),
-                None => {
-                    self.room.wait(&mut guard);
-                    false
-                }
-            };
-            if timed_out {
-                break self.try_enter(bytes);
-            }
+            give_up().then_some(false)
         };
-        drop(guard);
+        let entered = self.lounge.wait(deadline, attempt).unwrap_or(false);
         self.waiting.fetch_sub(1, SeqCst);
         entered
     }
@@ -137,9 +122,9 @@ impl Gate {
 
     /// Wakes those who wait, to look again.
     pub(super) fn ring(&self) {
+        barrier();
         if self.waiting.load(SeqCst) > 0 {
-            drop(self.lock.lock());
-            self.room.notify_all();
+            self.lounge.ring();
         }
     }
 }

@@ -60,6 +60,8 @@ mod counters;
 mod dispatcher;
 mod gate;
 mod job;
+#[cfg(all(test, millpond_loom))]
+mod model;
 mod quarantine;
 mod queue;
 mod refused;

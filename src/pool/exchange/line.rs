@@ -19,10 +19,10 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
 
-use super::sync::{
+use crate::clock::{NEVER, Ticks};
+use crate::sync::{
     Arc, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Thread, TriedMutex, barrier, current,
 };
-use crate::clock::{NEVER, Ticks};
 
 /// Dead places that may stand in the line before a newcomer clears them.
 const DEAD_ALLOWED: usize = 32;

@@ -43,7 +43,6 @@ mod line;
 #[cfg(all(test, millpond_loom))]
 mod model;
 mod slots;
-mod sync;
 #[cfg(all(test, not(millpond_loom)))]
 mod tests;
 
@@ -53,8 +52,8 @@ use crossbeam_utils::CachePadded;
 
 use self::line::{Fate, Line, Waiter};
 use self::slots::{Slot, Slots};
-use self::sync::{AtomicU8, AtomicU64, barrier, linger, park};
 use crate::clock::{Clock, NEVER, Ticks, between};
+use crate::sync::{AtomicU8, AtomicU64, barrier, linger, park};
 
 /// Who may take a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

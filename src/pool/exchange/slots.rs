@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
 
-use super::sync::{AtomicBool, AtomicCell, announce, last_slot, set_last_slot};
+use crate::sync::{AtomicBool, AtomicCell, announce, last_slot, set_last_slot};
 
 /// Growing beyond the first block doubles the number of slots each time; more
 /// doublings than this do not fit a `u32`.

@@ -1,5 +1,6 @@
-//! The atomics, locks and parking that the exchange is made of: the real ones, or
-//! those of the model checker, so that the very same code is checked.
+//! The atomics, locks and parking of what threads share without a lock (the pool's exchange,
+//! the batch's gate and bell): the real ones, or those of the model checker, so that the
+//! very same code is checked.
 
 #[cfg(not(millpond_loom))]
 mod real {
@@ -49,6 +50,48 @@ mod real {
     /// Parks until unparked or until this much time is over.
     pub(crate) fn park(limit: Duration) {
         std::thread::park_timeout(limit);
+    }
+
+    #[cfg(feature = "batch")]
+    pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+
+    /// Where threads wait until an attempt of theirs succeeds.
+    #[cfg(feature = "batch")]
+    #[derive(Default)]
+    pub(crate) struct Lounge {
+        lock: Mutex<()>,
+        bell: parking_lot::Condvar,
+    }
+
+    #[cfg(feature = "batch")]
+    impl Lounge {
+        /// Tries, and again whenever the bell rings, until the deadline.
+        pub(crate) fn wait<R>(
+            &self,
+            deadline: Option<std::time::Instant>,
+            mut attempt: impl FnMut() -> Option<R>,
+        ) -> Option<R> {
+            let mut guard = self.lock.lock();
+            loop {
+                if let Some(result) = attempt() {
+                    return Some(result);
+                }
+                match deadline {
+                    Some(deadline) if self.bell.wait_until(&mut guard, deadline).timed_out() => {
+                        return attempt();
+                    }
+                    Some(_) => {}
+                    None => self.bell.wait(&mut guard),
+                }
+            }
+        }
+
+        /// Has all of them try again. Whoever is between an attempt and its wait holds the
+        /// lock, so it hears this.
+        pub(crate) fn ring(&self) {
+            drop(self.lock.lock());
+            self.bell.notify_all();
+        }
     }
 }
 
@@ -105,6 +148,82 @@ mod model {
 
         pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
             self.0.try_lock().ok()
+        }
+    }
+
+    /// The same without time.
+    #[cfg(feature = "batch")]
+    pub(crate) struct Lounge {
+        lock: loom::sync::Mutex<()>,
+        bell: loom::sync::Condvar,
+    }
+
+    #[cfg(feature = "batch")]
+    impl Default for Lounge {
+        fn default() -> Self {
+            Self {
+                lock: loom::sync::Mutex::new(()),
+                bell: loom::sync::Condvar::new(),
+            }
+        }
+    }
+
+    #[cfg(feature = "batch")]
+    impl Lounge {
+        pub(crate) fn wait<R>(
+            &self,
+            _: Option<std::time::Instant>,
+            mut attempt: impl FnMut() -> Option<R>,
+        ) -> Option<R> {
+            let mut guard = self.lock.lock().expect("no model panics here");
+            loop {
+                if let Some(result) = attempt() {
+                    return Some(result);
+                }
+                guard = self.bell.wait(guard).expect("no model panics here");
+            }
+        }
+
+        pub(crate) fn ring(&self) {
+            drop(self.lock.lock().expect("no model panics here"));
+            self.bell.notify_all();
+        }
+    }
+
+    /// A token for one thread that sleeps, as crossbeam's, which is trusted.
+    #[cfg(feature = "batch")]
+    pub(crate) struct Parker(Unparker);
+
+    #[cfg(feature = "batch")]
+    #[derive(Clone)]
+    pub(crate) struct Unparker(Arc<(loom::sync::Mutex<bool>, loom::sync::Condvar)>);
+
+    #[cfg(feature = "batch")]
+    impl Parker {
+        pub(crate) fn new() -> Self {
+            let token = loom::sync::Mutex::new(false);
+            Self(Unparker(Arc::new((token, loom::sync::Condvar::new()))))
+        }
+
+        pub(crate) fn unparker(&self) -> &Unparker {
+            &self.0
+        }
+
+        pub(crate) fn park_timeout(&self, _: Duration) {
+            let (token, bell) = &*self.0.0;
+            let mut token = token.lock().expect("no model panics here");
+            while !std::mem::take(&mut *token) {
+                token = bell.wait(token).expect("no model panics here");
+            }
+        }
+    }
+
+    #[cfg(feature = "batch")]
+    impl Unparker {
+        pub(crate) fn unpark(&self) {
+            let (token, bell) = &*self.0;
+            *token.lock().expect("no model panics here") = true;
+            bell.notify_one();
         }
     }
 
