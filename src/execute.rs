@@ -66,7 +66,7 @@ impl<B: Backend> Pool<B> {
 
     /// A lease by the deadline, and within the pool's own limit.
     #[track_caller]
-    fn get_until(&self, deadline: Deadline) -> Result<PooledConnection<B>, Error> {
+    pub(crate) fn get_until(&self, deadline: Deadline) -> Result<PooledConnection<B>, Error> {
         let limit = self.connection_timeout();
         let left = deadline.remaining_within(limit);
         if !left.is_zero() {

@@ -45,8 +45,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         keys: Vec::new(),
     };
     let deadline = latest_deadline(shared, &group.jobs);
-    let limit = deadline.remaining_within(shared.pool.connection_timeout());
-    match shared.pool.get_timeout(limit) {
+    match shared.pool.get_until(deadline) {
         Ok(lease) => {
             let jobs = settler.begin(group.jobs);
             let start = shared.clock.now();
