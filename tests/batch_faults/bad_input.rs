@@ -1,11 +1,12 @@
 //! What cannot be executed is refused at once where that can be known, else for itself alone.
 
+use std::time::Duration;
+
+use millpond::backend::Backend;
 use millpond::batch::{Flush, WhenFull};
 use millpond::{Batch, ErrorKind, Operation, Outcome};
 
 use super::{Op, Subject, alone, named, on_each_server, pool_on, until, wait};
-
-use std::time::Duration;
 
 on_each_server! {
     each_one_fails_for_itself_alone
@@ -67,7 +68,7 @@ fn each_one_fails_for_itself_alone<S: Subject>() {
     assert_eq!(metrics.submitted, submitted as u64);
     assert_eq!(metrics.rejected, rejected.len() as u64);
     assert_eq!(metrics.done, (submitted - rejected.len()) as u64);
-    if <S::Backend as millpond::backend::Backend>::NATIVE_BATCH {
+    if S::Backend::NATIVE_BATCH {
         assert_eq!(metrics.largest_group, submitted, "they were together");
     }
     assert_eq!(batch.quarantine().len(), rejected.len());

@@ -39,7 +39,7 @@ impl Book {
             Outcome::Unknown(_) => (UNKNOWN, "unknown"),
         };
         if let Some(error) = outcome.error() {
-            let what = format!("{name} for {:?} {error}", error.kind());
+            let what = format!("{name}: {error}");
             let mut errors = self.errors.lock().expect("no poison");
             *errors.entry(what).or_default() += 1;
         }

@@ -16,7 +16,7 @@ impl Ledger for testbed::Redis {
         let args = ["--appendonly", "yes", "--appendfsync", "always"];
         let server = args
             .into_iter()
-            .fold(Self::builder(), |server, arg| server.arg(arg));
+            .fold(Self::builder(), testbed::RedisBuilder::arg);
         server.start().expect("redis-server")
     }
 
