@@ -32,7 +32,7 @@ fn manager(port: u16) -> MongoDb {
 impl Ledger for Proxied {
     type Backend = MongoDb;
 
-    const OPERATIONS: usize = 200_000;
+    const OPERATIONS: usize = 100_000;
 
     fn start() -> Self {
         let server = Mongo::start().expect("mongod");
