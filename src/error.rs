@@ -94,6 +94,56 @@ impl ErrorKind {
         }
     }
 
+    /// All of them.
+    pub(crate) const ALL: [Self; 20] = [
+        Self::Connect(ConnectFailure::Refused),
+        Self::Connect(ConnectFailure::Timeout),
+        Self::Connect(ConnectFailure::Dns),
+        Self::Connect(ConnectFailure::Tls),
+        Self::Authentication,
+        Self::Permission,
+        Self::Configuration,
+        Self::Exhausted,
+        Self::Overloaded,
+        Self::Conflict,
+        Self::InvalidOperation,
+        Self::Constraint,
+        Self::NotFound,
+        Self::WrongRole,
+        Self::ConnectionLost,
+        Self::DeadlineExceeded,
+        Self::ResourceLimit,
+        Self::Cancelled,
+        Self::Closed,
+        Self::Other,
+    ];
+
+    /// The kind as a word for labels and JSON: `connect_refused`, `authentication`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect(ConnectFailure::Refused) => "connect_refused",
+            Self::Connect(ConnectFailure::Timeout) => "connect_timeout",
+            Self::Connect(ConnectFailure::Dns) => "connect_dns",
+            Self::Connect(ConnectFailure::Tls) => "connect_tls",
+            Self::Authentication => "authentication",
+            Self::Permission => "permission",
+            Self::Configuration => "configuration",
+            Self::Exhausted => "exhausted",
+            Self::Overloaded => "overloaded",
+            Self::Conflict => "conflict",
+            Self::InvalidOperation => "invalid_operation",
+            Self::Constraint => "constraint",
+            Self::NotFound => "not_found",
+            Self::WrongRole => "wrong_role",
+            Self::ConnectionLost => "connection_lost",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::ResourceLimit => "resource_limit",
+            Self::Cancelled => "cancelled",
+            Self::Closed => "closed",
+            Self::Other => "other",
+        }
+    }
+
     /// Whether a failed attempt to *connect* can heal by itself, so that the pool
     /// goes on trying until the caller's deadline. What cannot (a bad password,
     /// an unknown database, a bad certificate, a bad host name) is reported to the
@@ -108,6 +158,12 @@ impl ErrorKind {
                 | Self::InvalidOperation
                 | Self::NotFound
         )
+    }
+}
+
+impl serde::Serialize for ErrorKind {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
     }
 }
 

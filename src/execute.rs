@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use crate::backend::Backend;
+use crate::clock::Clock;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Operation;
@@ -29,7 +30,14 @@ impl<B: Backend> Pool<B> {
     #[track_caller]
     pub fn execute(&self, operation: impl Borrow<B::Operation>) -> Result<B::Reply, Error> {
         let operation = operation.borrow();
-        operation.validate().map_err(|error| self.locate(error))?;
+        let started = Clock::System.now();
+        let took = || Clock::System.now().saturating_sub(started);
+        let without_connection = |error: Error| {
+            self.note_failed(&error, took());
+            error
+        };
+        let valid = operation.validate();
+        valid.map_err(|error| without_connection(self.locate(error)))?;
         let deadline = Deadline::from(operation.envelope().deadline());
         let usual;
         let policy = match operation.envelope().retry() {
@@ -41,21 +49,24 @@ impl<B: Backend> Pool<B> {
         };
         let mut failed = 0;
         loop {
-            let mut lease = self.get_until(deadline)?;
-            let result = self.manager().execute(&mut lease, operation, deadline);
-            drop(lease);
-            let error = match result {
-                Ok(reply) => return Ok(reply),
+            let mut lease = self.get_until(deadline).map_err(without_connection)?;
+            let (manager, conn) = PooledConnection::parts(&mut lease);
+            let error = match manager.execute(conn, operation, deadline) {
+                Ok(reply) => {
+                    PooledConnection::succeeded(&lease, took(), 1);
+                    return Ok(reply);
+                }
                 Err(error) => self.locate(error),
             };
             failed += 1;
-            if failed >= policy.attempts() || !may_retry(&error, operation.may_repeat()) {
-                return Err(error);
-            }
+            let again = failed < policy.attempts() && may_retry(&error, operation.may_repeat());
             let pause = policy.pause(failed, &error);
-            if deadline.remaining().is_some_and(|left| left <= pause) {
+            if !again || deadline.remaining().is_some_and(|left| left <= pause) {
+                PooledConnection::failed(&lease, took(), &error);
                 return Err(error);
             }
+            drop(lease);
+            self.note_retry(&error);
             log::debug!(
                 "millpond: attempt {failed} at {} failed: {error}",
                 operation.statement()
@@ -105,7 +116,14 @@ impl<B: Backend> PooledConnection<B> {
         let operation = operation.borrow();
         operation.validate()?;
         let deadline = Deadline::from(operation.envelope().deadline());
+        let started = Clock::System.now();
         let (manager, conn) = PooledConnection::parts(lease);
-        manager.execute(conn, operation, deadline)
+        let result = manager.execute(conn, operation, deadline);
+        let took = Clock::System.now().saturating_sub(started);
+        match &result {
+            Ok(_) => PooledConnection::succeeded(lease, took, 1),
+            Err(error) => PooledConnection::failed(lease, took, error),
+        }
+        result
     }
 }

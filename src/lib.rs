@@ -146,10 +146,14 @@ mod deadline;
 mod error;
 pub mod event;
 mod execute;
+pub mod health;
+pub mod hub;
 mod keeper;
+pub mod metrics;
 pub mod operation;
 mod pool;
 mod recovery;
+pub mod resources;
 #[cfg(feature = "_net")]
 mod security;
 mod sync;
@@ -169,6 +173,8 @@ pub use batch::{Batch, BatchMetrics, Ticket};
 pub use deadline::Deadline;
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use event::{HandleEvent, NopEventHandler};
+pub use health::Health;
+pub use hub::Hub;
 pub use operation::{Envelope, NoOperation, Operation, Outcome, Priority};
 pub use pool::{
     Builder, CloseReason, ConnectionInfo, Holder, Pool, PoolMetrics, PooledConnection, Reset, State,

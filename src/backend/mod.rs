@@ -57,11 +57,13 @@ pub mod redis;
 use std::time::Duration;
 
 use r2d2::ManageConnection;
+use serde::Serialize;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::{Operation, Outcome};
 use crate::pool::{self, Reset};
+use crate::recovery::seconds;
 
 /// What a manager tells a pool beyond r2d2's trait. See the [module](self).
 ///
@@ -191,12 +193,13 @@ pub fn adopt<B: Backend>() {
         capture: |error| std::sync::Arc::new(error),
         is_clean: Some(B::is_clean),
         reset: B::reset,
+        check: Some(B::check),
         traffic: B::traffic,
     });
 }
 
 /// What a server says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Service {
     /// The server's version, as it prints it.
@@ -206,8 +209,10 @@ pub struct Service {
     /// Whether it takes writes, where that could be told.
     pub writable: Option<bool>,
     /// How far a replica is behind, where that could be told.
+    #[serde(rename = "lag_seconds", with = "seconds::optional")]
     pub lag: Option<Duration>,
     /// How long the check's round trip took.
+    #[serde(rename = "latency_seconds", with = "seconds")]
     pub latency: Duration,
 }
 
@@ -223,7 +228,8 @@ impl Service {
 }
 
 /// What part a server plays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Role {
     /// Not known, or the backend has no roles.

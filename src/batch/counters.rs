@@ -1,8 +1,14 @@
 //! What happened in a batch so far.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use serde::Serialize;
+
+use crate::clock::Ticks;
+use crate::metrics::histogram::Histogram;
+use crate::metrics::{Distribution, Unit};
 use crate::operation::Outcome;
 
 /// Why a group was sent off.
@@ -34,6 +40,12 @@ pub(super) struct Counters {
     causes: [AtomicU64; 6],
     pub(super) running: AtomicUsize,
     pub(super) depths: [AtomicUsize; 4],
+    /// From submission to the beginning of the first attempt.
+    pub(super) queue_time: Histogram,
+    /// How many operations groups had.
+    group_size: Histogram,
+    /// How long groups took.
+    group_time: Histogram,
 }
 
 /// Which of the four outcomes it was.
@@ -85,6 +97,12 @@ impl Counters {
         self.outcomes[kind as usize].fetch_sub(1, Relaxed);
     }
 
+    /// A group of so many operations took so long.
+    pub(super) fn executed(&self, operations: usize, took: Ticks) {
+        self.group_size.record(operations as u64 * Unit::OPERATION);
+        self.group_time.record(took);
+    }
+
     pub(super) fn sent_off(&self, operations: usize, cause: Cause) {
         self.groups.fetch_add(1, Relaxed);
         self.largest_group.fetch_max(operations, Relaxed);
@@ -92,7 +110,12 @@ impl Counters {
         self.running.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn read(&self, queued: (usize, usize), quarantined: usize) -> BatchMetrics {
+    pub(super) fn read(
+        &self,
+        [name, pool]: [&Arc<str>; 2],
+        queued: (usize, usize),
+        quarantined: usize,
+    ) -> BatchMetrics {
         let cause = |cause: Cause| self.causes[cause as usize].load(Relaxed);
         // Outcomes first: an operation that gets its own meanwhile is not counted before
         // it is counted as submitted.
@@ -100,6 +123,8 @@ impl Counters {
         let [done, rejected, not_executed, unknown] =
             std::array::from_fn(|kind| outcomes[kind].load(Relaxed));
         BatchMetrics {
+            name: Arc::clone(name),
+            pool: Arc::clone(pool),
             submitted: self.submitted.load(Relaxed),
             refused: self.refused.load(Relaxed),
             done,
@@ -122,15 +147,22 @@ impl Counters {
             queued_bytes: queued.1,
             queued_by_priority: std::array::from_fn(|index| self.depths[index].load(Relaxed)),
             quarantined,
+            queue_time: self.queue_time.read(Unit::Seconds),
+            group_size: self.group_size.read(Unit::Operations),
+            group_time: self.group_time.read(Unit::Seconds),
         }
     }
 }
 
 /// What happened in a batch so far, and what is in it now; see
 /// [`Batch::metrics`](super::Batch::metrics).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BatchMetrics {
+    /// The batch's name.
+    pub name: Arc<str>,
+    /// The name of the pool that it works on.
+    pub pool: Arc<str>,
     /// Operations that were accepted.
     pub submitted: u64,
     /// Operations that `submit` handed back.
@@ -161,10 +193,16 @@ pub struct BatchMetrics {
     pub queued_by_priority: [usize; 4],
     /// Operations in the quarantine.
     pub quarantined: usize,
+    /// How long operations were queued before their first attempt.
+    pub queue_time: Distribution,
+    /// How many operations the groups had.
+    pub group_size: Distribution,
+    /// How long the groups took, without waiting for their connection.
+    pub group_time: Distribution,
 }
 
 /// How many groups were sent off for which reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Flushes {
     /// A worker was free.

@@ -12,7 +12,7 @@ pub(super) struct Job<B: Backend> {
     pub(super) cell: Arc<Cell<B::Reply>>,
     pub(super) operation: B::Operation,
     pub(super) priority: Priority,
-    /// When it was submitted; by the coarse clock.
+    /// When it was submitted.
     pub(super) since: Ticks,
     /// When it has to be over, if it says so itself; else never.
     pub(super) deadline: Ticks,

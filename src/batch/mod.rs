@@ -124,6 +124,7 @@ struct Root<B: Backend> {
 
 /// What the handles, the dispatcher and the workers share.
 struct Shared<B: Backend> {
+    name: Arc<str>,
     pool: Pool<B>,
     settings: Settings,
     retry: RetryPolicy,
@@ -227,7 +228,9 @@ impl<B: Backend> fmt::Debug for Batch<B> {
 impl<B: Backend> Shared<B> {
     fn metrics(&self) -> BatchMetrics {
         let home = &self.home;
-        let mut metrics = home.counters.read(home.gate.used(), self.quarantine.len());
+        let names = [&self.name, self.pool.shared_name()];
+        let used = home.gate.used();
+        let mut metrics = home.counters.read(names, used, self.quarantine.len());
         let depths = metrics.queued_by_priority.iter_mut();
         for (depth, arrivals) in depths.zip(&self.arrivals) {
             *depth += arrivals.len();
@@ -271,6 +274,7 @@ impl<B: Backend> Batch<B> {
             counters: Counters::default(),
         };
         let shared = Arc::new(Shared {
+            name: settings.name.as_str().into(),
             retry: settings
                 .retry
                 .clone()
@@ -344,7 +348,7 @@ impl<B: Backend> Batch<B> {
             cell,
             operation,
             priority,
-            since: shared.clock.coarse(),
+            since: shared.clock.now(),
             deadline,
             size,
             failed: 0,

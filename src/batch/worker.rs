@@ -49,9 +49,14 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         Ok(lease) => {
             let jobs = settler.begin(group.jobs);
             let start = shared.clock.now();
+            let counters = &shared.home.counters;
+            for job in jobs.iter().filter(|job| job.failed == 0) {
+                counters.queue_time.record(start.saturating_sub(job.since));
+            }
             let outcomes = run(shared, lease, &jobs, deadline);
             report.took = shared.clock.now().saturating_sub(start);
             report.executed = jobs.len();
+            counters.executed(report.executed, report.took);
             let mut outcomes = outcomes.into_iter();
             for job in jobs {
                 let outcome = outcomes.next().unwrap_or_else(missing);
@@ -93,6 +98,7 @@ fn run<B: Backend>(
     jobs: &[Job<B>],
     deadline: Deadline,
 ) -> Vec<Outcome<B::Reply>> {
+    let started = shared.clock.now();
     let (manager, conn) = PooledConnection::parts(&mut lease);
     let run = || match jobs {
         [] => Vec::new(),
@@ -102,7 +108,12 @@ fn run<B: Backend>(
             manager.execute_batch(conn, &operations, deadline)
         }
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+    let outcomes = catch_unwind(AssertUnwindSafe(run));
+    if let Ok(outcomes) = &outcomes {
+        let took = shared.clock.now().saturating_sub(started);
+        count_on(&lease, outcomes, took);
+    }
+    outcomes.unwrap_or_else(|_| {
         lease.discard();
         log::error!(
             "millpond: the backend {} panicked; its connection is discarded, and {} operations \
@@ -116,6 +127,18 @@ fn run<B: Backend>(
             .map(|_| Outcome::Unknown(error.clone()))
             .collect()
     })
+}
+
+/// Counts the outcomes of a group among the pool's operations.
+fn count_on<B: Backend>(lease: &PooledConnection<B>, outcomes: &[Outcome<B::Reply>], took: Ticks) {
+    let mut done = 0;
+    for outcome in outcomes {
+        match outcome.error() {
+            None => done += 1,
+            Some(error) => PooledConnection::failed(lease, took, error),
+        }
+    }
+    PooledConnection::succeeded(lease, took, done);
 }
 
 /// The backend gave fewer outcomes than there were operations.

@@ -60,7 +60,6 @@ impl<'a> Vars<'a> {
     }
 
     /// `true/false`, `1/0`, `yes/no`, `on/off`.
-    #[cfg(any(feature = "_net", test))]
     pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
         let value = self.text(name)?;
         match value.trim().to_ascii_lowercase().as_str() {
@@ -86,6 +85,16 @@ impl<'a> Vars<'a> {
             self.mistake(name, &value, "seconds, more than 0, such as 2.5");
         }
         duration
+    }
+
+    /// A number of requests, from 1 to a million.
+    pub(crate) fn window(&mut self, name: &str) -> Option<u32> {
+        let accepted = "a number from 1 to 1000000";
+        let requests = self.parse::<u32>(name, accepted)?;
+        if !(1..=1_000_000).contains(&requests) {
+            self.mistake(name, &requests.to_string(), accepted);
+        }
+        Some(requests)
     }
 
     /// The text of `NAME`, or the first line of the file that `NAME_FILE` names.

@@ -1,5 +1,7 @@
 //! The builder of a pool: r2d2's methods, and ours.
 
+mod watching;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,7 +199,9 @@ impl<M: ManageConnection> Builder<M> {
 impl<M: ManageConnection> Builder<M> {
     /// Takes `POOL_MAX_CONNECTIONS` (10), `POOL_MIN_CONNECTIONS` (2),
     /// `POOL_CONNECTION_TIMEOUT` (30.0), `POOL_IDLE_TIMEOUT` (300.0),
-    /// `POOL_RETRY_ATTEMPTS` (3), `POOL_RETRY_DELAY` (1.0) and `POOL_HEALTH_CHECK_INTERVAL` (60.0) from the
+    /// `POOL_RETRY_ATTEMPTS` (3), `POOL_RETRY_DELAY` (1.0), `POOL_HEALTH_CHECK_INTERVAL` (60.0;
+    /// for keepalive too), `PERFORMANCE_METRICS_ENABLED` (true),
+    /// `PERFORMANCE_RESPONSE_TIME_WINDOW` and `PERFORMANCE_ERROR_RATE_WINDOW` (1000) from the
     /// environment, times in seconds; in brackets the defaults.
     ///
     /// # Errors
@@ -229,6 +233,9 @@ impl<M: ManageConnection> Builder<M> {
         let check = vars
             .seconds("POOL_HEALTH_CHECK_INTERVAL")
             .unwrap_or(seconds(60));
+        let metrics = vars.flag("PERFORMANCE_METRICS_ENABLED");
+        let times = vars.window("PERFORMANCE_RESPONSE_TIME_WINDOW");
+        let errors = vars.window("PERFORMANCE_ERROR_RATE_WINDOW");
         vars.finish()?;
         Ok(Self::new()
             .max_size(max_size)
@@ -237,7 +244,11 @@ impl<M: ManageConnection> Builder<M> {
             .idle_timeout(Some(idle))
             .retry_attempts(attempts.unwrap_or(3))
             .retry_delay(retry)
-            .keepalive_interval(Some(check)))
+            .keepalive_interval(Some(check))
+            .health_check_interval(Some(check))
+            .metrics(metrics.unwrap_or(true))
+            .response_time_window(times.unwrap_or(1000))
+            .error_rate_window(errors.unwrap_or(1000)))
     }
 
     /// The pool's name in messages, logs and metrics; the backend's name by default.

@@ -18,11 +18,12 @@ use parking_lot::Mutex;
 use r2d2::ManageConnection;
 
 use super::Reset;
-use crate::backend::Traffic;
+use crate::backend::{Service, Traffic};
 use crate::error::{ErrorKind, Source, classify_by_io};
 
 type Conn<M> = <M as ManageConnection>::Connection;
 type IsClean<M> = fn(&M, &Conn<M>, Reset) -> bool;
+type Check<M> = fn(&M, &mut Conn<M>) -> Result<Service, <M as ManageConnection>::Error>;
 type Clean<M> = fn(&M, &mut Conn<M>, Reset) -> Result<(), <M as ManageConnection>::Error>;
 
 /// The functions of one manager type.
@@ -34,6 +35,8 @@ pub(crate) struct Care<M: ManageConnection> {
     /// `None`: always.
     pub(crate) is_clean: Option<IsClean<M>>,
     pub(crate) reset: Clean<M>,
+    /// Asks the server how it does; `None`: only `is_valid` does.
+    pub(crate) check: Option<Check<M>>,
     pub(crate) traffic: fn(&M::Connection) -> Traffic,
 }
 
@@ -55,6 +58,7 @@ impl<M: ManageConnection> Care<M> {
             capture: |error| Arc::new(Captured::of(&error)),
             is_clean: None,
             reset: |_, _, _| Ok(()),
+            check: None,
             traffic: |_| Traffic::default(),
         }
     }

@@ -7,11 +7,13 @@
 //! cache line: the slots are the metrics' shards.
 
 use std::panic::Location;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::atomic::AtomicCell;
 
 use crate::clock::Ticks;
+use crate::metrics::meter::Meter;
 
 /// What is going on in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(super) struct Desk {
     location: AtomicCell<Option<&'static Location<'static>>>,
     leases: AtomicU64,
     held: AtomicU64,
+    /// There once a connection was, unless metrics are off.
+    meter: OnceLock<Box<Meter>>,
 }
 
 impl Desk {
@@ -63,7 +67,10 @@ impl Desk {
     }
 
     /// A new connection sits here.
-    pub(super) fn seat(&self, connection: u64, expires_at: Ticks, now: Ticks) {
+    pub(super) fn seat(&self, connection: u64, expires_at: Ticks, metered: bool, now: Ticks) {
+        if metered {
+            self.meter.get_or_init(Box::default);
+        }
         self.connection.store(connection, Relaxed);
         self.expires_at.store(expires_at, Relaxed);
         self.fresh_at.store(now, Relaxed);
@@ -132,6 +139,12 @@ impl Desk {
     /// Marks the lease as reported; says whether it was not before.
     pub(super) fn report_leak(&self) -> bool {
         !self.leak_reported.swap(true, Relaxed)
+    }
+
+    /// What its leases and operations take, if that is counted.
+    #[inline]
+    pub(super) fn meter(&self) -> Option<&Meter> {
+        self.meter.get().map(|meter| &**meter)
     }
 
     /// Leases that ended here, and the ticks they were held, in all.

@@ -13,6 +13,7 @@ use r2d2::{Extensions, ManageConnection};
 use super::counters::CloseReason;
 use super::desk::Desk;
 use super::exchange::Slotted;
+use super::sampling::Sampling;
 use super::shared::Shared;
 use crate::clock::Ticks;
 
@@ -68,6 +69,7 @@ pub(super) struct Entry<M: ManageConnection> {
     pub(super) epoch: u64,
     pub(super) uses: u64,
     pub(super) leased_at: Ticks,
+    pub(super) sampling: Sampling,
     /// End of the last lease, or of the last check that it passed.
     pub(super) fresh_at: Ticks,
     /// End of the last lease.

@@ -133,7 +133,9 @@ impl<M: ManageConnection> Shared<M> {
         } else if ledger.queue_since == NEVER {
             ledger.queue_since = self.exchange.head_since().min(now);
         }
-        let wanted_idle = ledger.min_idle;
+        // A server in doubt is checked, for which it takes a connection.
+        let for_check = u32::from(self.pulse.is_in_doubt());
+        let wanted_idle = ledger.min_idle.max(for_check);
         if survey.idle + ledger.connecting >= wanted_idle {
             ledger.short_since = NEVER;
         } else if ledger.short_since == NEVER {

@@ -12,7 +12,8 @@ use super::entry::Entry;
 use super::shared::Shared;
 use super::threads;
 use crate::backend::Traffic;
-use crate::clock::between;
+use crate::clock::{Ticks, between, ticks};
+use crate::error::Error;
 
 /// A connection taken out of a pool. It derefs to the manager's connection, and
 /// goes back when dropped; dropped by a panic, it is closed instead.
@@ -121,6 +122,52 @@ impl<M: ManageConnection> PooledConnection<M> {
         this.note_user();
         let entry = this.entry_mut();
         (&entry.place.shared().manager, &mut entry.conn)
+    }
+
+    /// Counts an operation of your own that you ran on this lease with the driver's means, and
+    /// that took so long, among the pool's [operations](crate::metrics::OperationMetrics).
+    /// Those run by [`execute`](Self::execute) count themselves.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use std::time::Instant;
+    /// use millpond::PooledConnection;
+    ///
+    /// let pool = millpond::Pool::new(manager)?;
+    /// let lease = pool.get()?;
+    /// let start = Instant::now();
+    /// lease.execute_batch("CREATE TABLE visits (at TEXT)")?;
+    /// PooledConnection::record(&lease, start.elapsed(), Ok(()));
+    /// assert_eq!(pool.metrics().operations.succeeded, 1);
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub fn record(this: &Self, took: Duration, result: Result<(), &Error>) {
+        let took = ticks(took);
+        match result {
+            Ok(()) => Self::succeeded(this, took, 1),
+            Err(error) => Self::failed(this, took, error),
+        }
+    }
+
+    /// So many operations on this lease succeeded after so long.
+    #[inline]
+    pub(crate) fn succeeded(this: &Self, took: Ticks, count: u64) {
+        let place = &this.entry().place;
+        if let (Some(requests), Some(meter)) = (&place.shared().requests, place.desk().meter()) {
+            meter.succeeded(&requests.window, took, count);
+        }
+    }
+
+    /// An operation on this lease failed after so long.
+    pub(crate) fn failed(this: &Self, took: Ticks, error: &Error) {
+        let place = &this.entry().place;
+        if let (Some(requests), Some(meter)) = (&place.shared().requests, place.desk().meter()) {
+            requests.count_failed(error.kind(), took);
+            meter.failed(&requests.window, took);
+        }
+        place.shared().doubt(error);
     }
 
     /// Closes the connection instead of giving it back; the pool opens another one

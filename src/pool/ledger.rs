@@ -31,6 +31,8 @@ pub(super) enum Care<M: ManageConnection> {
     Validate(Box<Entry<M>>),
     /// Nobody wants it; keep it alive.
     Ping(Box<Entry<M>>),
+    /// Ask the server how it is.
+    Examine(Box<Entry<M>>),
     Reset(Box<Entry<M>>),
     Close(Box<Entry<M>>, CloseReason),
 }

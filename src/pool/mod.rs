@@ -6,9 +6,9 @@
 //! connections. [`entry`] is what is in the boxes. [`shared`] is the pool itself:
 //! the ways of a lease out and back. [`ledger`] and [`growth`] decide what to open,
 //! [`work`] does what may block on the keeper's crew, [`upkeep`] is the keeper's
-//! visit, [`waiting`] explains to waiters why they wait, [`deadlock`] finds those that
-//! would wait for ever. [`desk`] is what each slot
-//! tells the world.
+//! visit, [`pulse`] has the server checked and says how it is, [`waiting`] explains to waiters
+//! why they wait, [`deadlock`] finds those that would wait for ever. [`desk`] is what each slot
+//! tells the world, [`counters`] and [`requests`] what happened, [`reading`] reads it all.
 //!
 //! # Invariants
 //!
@@ -36,6 +36,10 @@ mod exchange;
 mod growth;
 mod lease;
 mod ledger;
+mod pulse;
+mod reading;
+mod requests;
+mod sampling;
 mod settings;
 mod shared;
 mod state;
@@ -60,7 +64,7 @@ use r2d2::ManageConnection;
 
 use self::settings::Settings;
 use self::shared::Shared;
-use crate::clock::Clock;
+use crate::clock::{Clock, Ticks};
 use crate::error::Error;
 use crate::keeper::{self, Tended};
 use crate::recovery::RetryPolicy;
@@ -289,23 +293,6 @@ impl<M: ManageConnection> Pool<M> {
         shared.holders(shared.clock.now())
     }
 
-    /// What happened in this pool so far. Takes no lock.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
-    /// let pool = millpond::Pool::new(manager)?;
-    /// drop(pool.get()?);
-    /// assert_eq!(pool.metrics().leases, 1);
-    /// # Ok(()) }
-    /// ```
-    pub fn metrics(&self) -> PoolMetrics {
-        let shared = &self.0.shared;
-        let totals = shared.exchange.desks().map(desk::Desk::totals);
-        let totals = totals.fold((0, 0), |sum, desk| (sum.0 + desk.0, sum.1 + desk.1));
-        PoolMetrics::of(&shared.counters, totals)
-    }
-
     /// The manager.
     pub fn manager(&self) -> &M {
         &self.0.shared.manager
@@ -313,6 +300,11 @@ impl<M: ManageConnection> Pool<M> {
 
     /// The pool's name.
     pub fn name(&self) -> &str {
+        &self.0.shared.name
+    }
+
+    #[cfg(feature = "batch")]
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
         &self.0.shared.name
     }
 
@@ -359,6 +351,21 @@ impl<M: ManageConnection> Pool<M> {
             return error;
         }
         error.with_endpoint(Arc::clone(&self.0.shared.endpoint))
+    }
+
+    /// An operation failed after so long, without a connection.
+    pub(crate) fn note_failed(&self, error: &Error, took: Ticks) {
+        if let Some(requests) = &self.0.shared.requests {
+            requests.failed_without_connection(error.kind(), took);
+        }
+    }
+
+    /// An attempt failed like this, and there will be another.
+    pub(crate) fn note_retry(&self, error: &Error) {
+        if let Some(requests) = &self.0.shared.requests {
+            requests.count_retries(1);
+        }
+        self.0.shared.doubt(error);
     }
 
     /// How long [`get`](Self::get) waits at most.

@@ -27,6 +27,11 @@ pub(super) struct Settings<M: ManageConnection> {
     pub(super) validation_bypass: Duration,
     pub(super) validation_timeout: Duration,
     pub(super) keepalive_interval: Option<Duration>,
+    pub(super) health_check_interval: Option<Duration>,
+    pub(super) read_only: bool,
+    pub(super) metrics: bool,
+    pub(super) response_time_window: u32,
+    pub(super) error_rate_window: u32,
     pub(super) max_connecting: u32,
     pub(super) overtaking: Duration,
     pub(super) retry_attempts: u32,
@@ -57,6 +62,11 @@ impl<M: ManageConnection> Default for Settings<M> {
             validation_bypass: Duration::from_millis(500),
             validation_timeout: Duration::from_secs(3),
             keepalive_interval: Some(Duration::from_secs(60)),
+            health_check_interval: Some(Duration::from_secs(60)),
+            read_only: false,
+            metrics: true,
+            response_time_window: 1000,
+            error_rate_window: 1000,
             max_connecting: 4,
             overtaking: Duration::from_millis(4),
             retry_attempts: 3,
@@ -105,6 +115,11 @@ impl<M: ManageConnection> fmt::Debug for Settings<M> {
             .field("validation_bypass", &self.validation_bypass)
             .field("validation_timeout", &self.validation_timeout)
             .field("keepalive_interval", &self.keepalive_interval)
+            .field("health_check_interval", &self.health_check_interval)
+            .field("read_only", &self.read_only)
+            .field("metrics", &self.metrics)
+            .field("response_time_window", &self.response_time_window)
+            .field("error_rate_window", &self.error_rate_window)
             .field("max_connecting", &self.max_connecting)
             .field("overtaking", &self.overtaking)
             .field("retry_attempts", &self.retry_attempts)

@@ -18,10 +18,12 @@ use super::entry::Entry;
 use super::exchange::{Exchange, Gate, Waited};
 use super::lease::PooledConnection;
 use super::ledger::{Care, Ledger};
+use super::pulse::Pulse;
+use super::requests::Requests;
 use super::settings::Settings;
 use super::threads;
 use crate::clock::{Clock, Ticks, after, between, ticks};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::{CheckinEvent, CheckoutEvent, TimeoutEvent};
 use crate::keeper::Membership;
 
@@ -42,6 +44,9 @@ pub(super) struct Shared<M: ManageConnection> {
     /// Rung when the ledger changes in a way that somebody may wait for.
     pub(super) changed: Condvar,
     pub(super) counters: Counters,
+    /// `None` when metrics are off.
+    pub(super) requests: Option<Requests>,
+    pub(super) pulse: Pulse,
     pub(super) membership: OnceLock<Membership>,
 }
 
@@ -75,7 +80,6 @@ impl<M: ManageConnection> Shared<M> {
             knowledge,
             name,
             endpoint,
-            clock,
             exchange: Exchange::new(max_size, ticks(settings.overtaking)),
             rules: CachePadded::new(Rules {
                 epoch: AtomicU64::new(0),
@@ -90,9 +94,18 @@ impl<M: ManageConnection> Shared<M> {
             ledger: Mutex::new(Ledger::new(max_size, settings.min_idle())),
             changed: Condvar::new(),
             counters: Counters::default(),
+            requests: settings.metrics.then(|| {
+                Requests::new(
+                    settings.response_time_window,
+                    settings.error_rate_window,
+                    max_size,
+                )
+            }),
+            pulse: Pulse::new(settings.health_check_interval, clock.now()),
             membership: OnceLock::new(),
             manager,
             settings,
+            clock,
         })
     }
 
@@ -176,7 +189,7 @@ impl<M: ManageConnection> Shared<M> {
         let closing = desks.filter(|desk| desk.status() == Status::Closing);
         let surplus = ledger.reserved > ledger.max_size + closing.count() as u32;
         if surplus {
-            entry.place.desk().set(Status::Closing, now);
+            self.begin_closing(entry.place.desk(), CloseReason::Surplus, now);
         }
         surplus
     }
@@ -202,6 +215,11 @@ impl<M: ManageConnection> Shared<M> {
         now: Ticks,
     ) -> Result<PooledConnection<M>, Error> {
         let thread = threads::current();
+        let now = if entry.sampling.begin() {
+            self.clock.now()
+        } else {
+            now
+        };
         entry.place.desk().lease(thread, location, now);
         entry.leased_at = now;
         entry.uses += 1;
@@ -253,10 +271,8 @@ impl<M: ManageConnection> Shared<M> {
         let now = self.clock.now();
         match waited {
             Waited::Given(entry) | Waited::Taken(entry) => {
-                self.counters.waits.fetch_add(1, Ordering::Relaxed);
-                self.counters
-                    .wait_ticks
-                    .fetch_add(now.saturating_sub(started), Ordering::Relaxed);
+                let waited = now.saturating_sub(started);
+                self.counters.wait_time.record(waited);
                 self.lease(entry, location, started, now)
             }
             Waited::Refused(error) => Err(error),
@@ -304,8 +320,19 @@ impl<M: ManageConnection> Shared<M> {
     pub(super) fn give_back(mut entry: Box<Entry<M>>) {
         let tether = Arc::clone(&entry.place.tether);
         let shared = &tether.shared;
-        let now = shared.lease_time();
+        let timed = entry.sampling.is_timed();
+        let now = if timed {
+            shared.clock.now()
+        } else {
+            shared.lease_time()
+        };
         let held = now.saturating_sub(entry.leased_at);
+        if timed {
+            entry.sampling.end(now);
+            if let Some(meter) = entry.place.desk().meter() {
+                meter.use_time.record_alone(held, 1);
+            }
+        }
         if entry.place.desk().end_lease(held, now) {
             shared.leak_came_back(&entry, held);
         }
@@ -320,6 +347,8 @@ impl<M: ManageConnection> Shared<M> {
             if reason == CloseReason::Broken {
                 // Not `now`, which may be coarse and so earlier than what it is about.
                 shared.suspect_all(shared.clock.now());
+                let why = "a connection broke while it was in use";
+                shared.put_in_doubt(ErrorKind::ConnectionLost, why);
             }
             shared.care_for(Care::Close(entry, reason));
             return;

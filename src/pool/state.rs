@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A pool's numbers at one moment. Read without a lock, so the figures of a busy
 /// pool may be a few nanoseconds apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct State {
     /// Open connections: idle, leased, or being checked or cleaned.

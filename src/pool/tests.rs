@@ -126,7 +126,7 @@ impl House {
     }
 
     fn closed_by(&self, reason: CloseReason) -> u64 {
-        self.shared.counters.closed[reason as usize].load(SeqCst)
+        self.shared.counters.closed()[reason as usize].1
     }
 
     fn take(&self) -> Option<Box<Entry<Manager>>> {

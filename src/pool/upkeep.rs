@@ -54,6 +54,7 @@ impl<M: ManageConnection> Shared<M> {
             self.look_at_idle(now),
             self.report_leaks(now),
             self.meet_demand(now),
+            self.take_pulse(now),
         ];
         let latest = after(now, self.longest_pause());
         due.into_iter().fold(latest, Ticks::min)

@@ -9,10 +9,11 @@ use r2d2::{Extensions, ManageConnection};
 
 use super::care::Captured;
 use super::counters::CloseReason;
-use super::desk::Status;
+use super::desk::{Desk, Status};
 use super::entry::{Entry, Place};
 use super::lease::PooledConnection;
 use super::ledger::Care;
+use super::sampling::Sampling;
 use super::settings::Hook;
 use super::shared::Shared;
 use crate::clock::{NEVER, Ticks, between, ticks};
@@ -44,7 +45,8 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
     let now = shared.clock.now();
     match result {
         Ok(conn) => {
-            shared.counters.created.fetch_add(1, Ordering::Relaxed);
+            let took = now.saturating_sub(started);
+            shared.counters.create_time.record(took);
             let entry = shared.enrol(conn, place, generation, now);
             if let Some(handler) = &shared.settings.event_handler {
                 let event = AcquireEvent { id: entry.id };
@@ -59,17 +61,19 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
             ledger.note_success(between(started, now));
             shared.rules.hopeless.store(false, Ordering::SeqCst);
             drop(ledger);
+            if shared.pulse.is_in_doubt() {
+                shared.wake_keeper(now);
+            }
         }
         Err(error) => {
-            shared
-                .counters
-                .create_failed
-                .fetch_add(1, Ordering::Relaxed);
+            let (kind, why) = (error.kind(), error.message().to_owned());
+            shared.counters.count_connect_failure(kind);
             let mut ledger = shared.ledger.lock();
             ledger.note_failure(error, now, shared.settings.retry_delay);
             let hopeless = ledger.hopeless;
             shared.rules.hopeless.store(hopeless, Ordering::SeqCst);
             drop(ledger);
+            shared.put_in_doubt(kind, &why);
             drop(place);
             shared.refuse_waiters_if_hopeless(now);
         }
@@ -122,7 +126,12 @@ impl<M: ManageConnection> Shared<M> {
             let lifetime = ticks(lifetime);
             now.saturating_add(lifetime - fastrand::u64(0..=lifetime / 10))
         });
-        place.desk().seat(id, expires_at, now);
+        let metrics = self.settings.metrics;
+        place.desk().seat(id, expires_at, metrics, now);
+        let ledger = self.ledger.lock();
+        place.desk().set(Status::InCare, now);
+        self.counters.created.fetch_add(1, Ordering::Relaxed);
+        drop(ledger);
         Box::new(Entry {
             conn,
             extensions: Extensions::new(),
@@ -135,6 +144,7 @@ impl<M: ManageConnection> Shared<M> {
             epoch: u64::MAX,
             uses: 0,
             leased_at: now,
+            sampling: Sampling::new(metrics),
             fresh_at: now,
             used_at: now,
             user: AtomicU64::new(0),
@@ -158,15 +168,15 @@ impl<M: ManageConnection> Shared<M> {
     pub(super) fn care_for(self: &Arc<Self>, care: Care<M>) {
         let (Care::Validate(entry)
         | Care::Ping(entry)
+        | Care::Examine(entry)
         | Care::Reset(entry)
         | Care::Close(entry, _)) = &care;
-        let status = if matches!(care, Care::Close(..)) {
-            Status::Closing
-        } else {
-            Status::InCare
-        };
-        entry.place.desk().set(status, self.clock.now());
+        let now = self.clock.now();
         let mut ledger = self.ledger.lock();
+        match &care {
+            Care::Close(entry, reason) => self.begin_closing(entry.place.desk(), *reason, now),
+            _ => entry.place.desk().set(Status::InCare, now),
+        }
         if ledger.lanes_in_use >= LANES {
             ledger.backlog.push_back(care);
             return;
@@ -205,6 +215,11 @@ impl<M: ManageConnection> Shared<M> {
                     self.hand_over(entry, self.clock.now());
                 }
             }
+            Care::Examine(entry) => {
+                if let Some(entry) = self.examine(entry) {
+                    self.hand_over(entry, self.clock.now());
+                }
+            }
             Care::Reset(mut entry) => {
                 let policy = self.settings.reset;
                 let reset = AssertUnwindSafe(|| {
@@ -228,26 +243,59 @@ impl<M: ManageConnection> Shared<M> {
     }
 
     /// Pings the connection; closes it when it does not answer in time.
-    fn check(self: &Arc<Self>, mut entry: Box<Entry<M>>) -> Option<Box<Entry<M>>> {
+    pub(super) fn check(self: &Arc<Self>, entry: Box<Entry<M>>) -> Option<Box<Entry<M>>> {
+        self.check_by(entry, M::is_valid)
+    }
+
+    /// The same by another way to ask.
+    pub(super) fn check_by(
+        self: &Arc<Self>,
+        mut entry: Box<Entry<M>>,
+        ask: impl FnOnce(&M, &mut M::Connection) -> Result<(), M::Error>,
+    ) -> Option<Box<Entry<M>>> {
         let started = self.clock.now();
-        let valid = AssertUnwindSafe(|| self.manager.is_valid(&mut entry.conn));
-        let verdict = catch_unwind(valid);
+        let verdict = AssertUnwindSafe(|| ask(&self.manager, &mut entry.conn));
+        let verdict = catch_unwind(verdict);
         let now = self.clock.now();
-        match verdict {
+        let error = match verdict {
             Ok(Ok(())) if between(started, now) <= self.settings.validation_timeout => {
+                self.note_check_passed(now);
                 return Some(entry);
             }
-            Ok(Ok(())) => log::warn!(
-                "millpond: pool {}: connection {} took longer than validation_timeout to answer",
-                self.name,
-                entry.id
-            ),
-            Ok(Err(error)) => self.report(error),
-            Err(_) => log::error!("millpond: pool {}: a panic in is_valid", self.name),
-        }
+            Ok(Ok(())) => {
+                let message = format!(
+                    "connection {} took longer than validation_timeout to answer",
+                    entry.id
+                );
+                log::warn!("millpond: pool {}: {message}", self.name);
+                Error::new(ErrorKind::DeadlineExceeded, Phase::Validate, message)
+            }
+            Ok(Err(error)) => self.check_failed(error),
+            Err(_) => {
+                log::error!("millpond: pool {}: a panic in a check", self.name);
+                Error::new(ErrorKind::Other, Phase::Validate, "the check panicked")
+            }
+        };
         self.suspect_all(started);
         self.close(*entry, CloseReason::Invalid);
+        self.note_check_failed(error, now);
         None
+    }
+
+    /// What the manager says of its error, which is then reported.
+    fn check_failed(&self, error: M::Error) -> Error {
+        let kind = (self.knowledge.classify)(&error);
+        let message = error.to_string();
+        self.report(error);
+        Error::new(kind, Phase::Validate, message)
+    }
+
+    /// A connection is closed from here on, once. Under the ledger's lock.
+    pub(super) fn begin_closing(&self, desk: &Desk, reason: CloseReason, now: Ticks) {
+        if desk.status() != Status::Closing {
+            desk.set(Status::Closing, now);
+            self.counters.count_closed(reason);
+        }
     }
 
     fn close(&self, entry: Entry<M>, reason: CloseReason) {
@@ -260,8 +308,9 @@ impl<M: ManageConnection> Shared<M> {
             extensions,
             ..
         } = entry;
-        place.desk().set(Status::Closing, now);
-        self.counters.count_closed(reason);
+        let ledger = self.ledger.lock();
+        self.begin_closing(place.desk(), reason, now);
+        drop(ledger);
         log::debug!(
             pool = &*self.name, connection = id;
             "millpond: pool {}: connection {id} closed: {reason}", self.name

@@ -1,0 +1,234 @@
+//! The pools and batches of a program in one place, with their metrics and health.
+//!
+//! A hub holds handles of what it watches. Once it watches something, the keeper comes by each
+//! second (or as configured), takes a snapshot, and keeps the history.
+//!
+//! Invariants: nothing here is on the way of a lease; no lock is held while a pool or batch is
+//! read; what is dropped on the keeper's thread is never the last handle of anything.
+
+mod history;
+mod settings;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Mutex, RwLock};
+use r2d2::ManageConnection;
+
+#[cfg(feature = "batch")]
+use crate::backend::Backend;
+#[cfg(feature = "batch")]
+use crate::batch::{Batch, BatchMetrics};
+use crate::clock::{Clock, Ticks, after};
+use crate::health::{HealthReport, PoolHealth};
+use crate::keeper::{self, Membership, Tended, crew};
+use crate::metrics::Snapshot;
+use crate::pool::{Pool, PoolMetrics};
+
+#[cfg(feature = "batch")]
+pub use self::history::BatchPoint;
+pub use self::history::{Point, PoolPoint, Trend};
+pub use self::settings::HubBuilder;
+
+use self::history::History;
+use self::settings::Settings;
+
+/// What a hub asks a pool, whatever its manager.
+trait Watched: Send + Sync {
+    fn name(&self) -> &str;
+    fn metrics(&self) -> PoolMetrics;
+    fn health(&self) -> PoolHealth;
+}
+
+impl<M: ManageConnection> Watched for Pool<M> {
+    fn name(&self) -> &str {
+        Pool::name(self)
+    }
+
+    fn metrics(&self) -> PoolMetrics {
+        Pool::metrics(self)
+    }
+
+    fn health(&self) -> PoolHealth {
+        Pool::health(self)
+    }
+}
+
+/// The pools and batches of a program. Handles are cheap to clone.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+/// use millpond::{Health, Hub, Pool};
+///
+/// let pool = Pool::builder().name("reports").max_size(2).build(manager)?;
+/// let hub = Hub::new();
+/// hub.watch(&pool);
+/// drop(pool.get()?);
+/// println!("{}", hub.metrics());
+/// assert_eq!(hub.health().health, Health::Up);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    started: Instant,
+    membership: OnceLock<Membership>,
+    history: Mutex<History>,
+    pools: RwLock<Vec<Arc<dyn Watched>>>,
+    #[cfg(feature = "batch")]
+    batches: RwLock<Vec<Arc<dyn Fn() -> BatchMetrics + Send + Sync>>>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("pools", &self.0.pools.read().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// A hub that watches nothing yet.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Settings for a hub, to begin with the default ones.
+    pub fn builder() -> HubBuilder {
+        HubBuilder::default()
+    }
+
+    fn start(settings: Settings) -> Self {
+        let history = History::new(
+            settings.sample_interval,
+            settings.history_interval,
+            settings.history_depth,
+        );
+        Self(Arc::new(Inner {
+            settings,
+            started: Instant::now(),
+            membership: OnceLock::new(),
+            history: Mutex::new(history),
+            pools: RwLock::default(),
+            #[cfg(feature = "batch")]
+            batches: RwLock::default(),
+        }))
+    }
+
+    /// Watches this pool from now on. The hub keeps a handle, so the pool stays open until
+    /// it is closed or the hub is gone.
+    pub fn watch<M: ManageConnection>(&self, pool: &Pool<M>) {
+        self.0.pools.write().push(Arc::new(pool.clone()));
+        self.0.begin();
+    }
+
+    /// Watches this batch from now on. The hub keeps a handle.
+    #[cfg(feature = "batch")]
+    pub fn watch_batch<B: Backend>(&self, batch: &Batch<B>) {
+        let batch = batch.clone();
+        let read = Arc::new(move || batch.metrics());
+        self.0.batches.write().push(read);
+        self.0.begin();
+    }
+
+    /// Everything at this moment.
+    pub fn metrics(&self) -> Snapshot {
+        self.0.metrics()
+    }
+
+    /// How the pools and the process are, and why.
+    pub fn health(&self) -> HealthReport {
+        self.0.health()
+    }
+
+    /// What happened in the last `span`, the oldest first: a point for each second as far as
+    /// the last quarter of an hour goes, else for each ten seconds of the last day; or as
+    /// [`HubBuilder::history`] says.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let hub = millpond::Hub::new();
+    /// for point in hub.history(Duration::from_secs(60)) {
+    ///     println!("{} operations", point.pools[0].succeeded);
+    /// }
+    /// ```
+    pub fn history(&self, span: Duration) -> Vec<Point> {
+        self.0.history.lock().points(span).cloned().collect()
+    }
+
+    /// How the pool of this name did over the last `span`, as far as there is a history of it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let hub = millpond::Hub::new();
+    /// if let Some(trend) = hub.trend("orders", Duration::from_secs(300)) {
+    ///     println!("{:.0} operations a second", trend.operations_per_second);
+    /// }
+    /// ```
+    pub fn trend(&self, pool: &str, span: Duration) -> Option<Trend> {
+        let pools = self.0.pools.read();
+        let number = pools.iter().position(|watched| watched.name() == pool)?;
+        drop(pools);
+        self.0.history.lock().trend(number, span)
+    }
+}
+
+impl Inner {
+    /// Has the keeper come by from now on.
+    fn begin(self: &Arc<Self>) {
+        let this: Weak<Self> = Arc::downgrade(self);
+        let membership = self.membership.get_or_init(|| keeper::join(this));
+        membership.wake(Clock::System.now());
+    }
+
+    fn metrics(&self) -> Snapshot {
+        let pools = self.pools.read().clone();
+        #[cfg(feature = "batch")]
+        let batches = self.batches.read().clone();
+        Snapshot {
+            taken_at: SystemTime::now(),
+            uptime: self.started.elapsed(),
+            pools: pools.iter().map(|pool| pool.metrics()).collect(),
+            #[cfg(feature = "batch")]
+            batches: batches.iter().map(|read| read()).collect(),
+            resources: crate::resources::ResourceMetrics::default(),
+            health: self.health(),
+        }
+    }
+
+    fn health(&self) -> HealthReport {
+        let pools = self.pools.read().clone();
+        let pools = pools.iter().map(|pool| pool.health()).collect();
+        HealthReport::new(pools, Vec::new())
+    }
+
+    /// What is due at each sample.
+    fn sample(&self) {
+        let snapshot = self.metrics();
+        self.history.lock().push(&snapshot);
+    }
+}
+
+impl Tended for Inner {
+    fn tend(self: Arc<Self>, now: Ticks) -> Ticks {
+        self.sample();
+        let next = after(now, self.settings.sample_interval);
+        // The last owner drops handles of pools and batches, which may wait: not here.
+        if let Some(inner) = Arc::into_inner(self) {
+            crew::submit(Box::new(move || drop(inner)));
+        }
+        next
+    }
+}

@@ -1,0 +1,58 @@
+//! A hub's settings.
+
+use std::time::Duration;
+
+use super::Hub;
+
+pub(super) struct Settings {
+    pub(super) sample_interval: Duration,
+    pub(super) history_interval: Duration,
+    pub(super) history_depth: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sample_interval: Duration::from_secs(1),
+            history_interval: Duration::from_secs(10),
+            history_depth: 8640,
+        }
+    }
+}
+
+/// Settings for a [`Hub`].
+///
+/// ```
+/// use std::time::Duration;
+/// use millpond::Hub;
+///
+/// // A point each minute for a week.
+/// let hub = Hub::builder().history(Duration::from_secs(60), 7 * 24 * 60).build();
+/// ```
+#[derive(Default)]
+#[must_use = "settings do nothing before `build`"]
+pub struct HubBuilder {
+    settings: Settings,
+}
+
+impl HubBuilder {
+    /// How often figures are sampled and alerts judged; each second by default, at least ten
+    /// milliseconds.
+    pub fn sample_interval(mut self, interval: Duration) -> Self {
+        self.settings.sample_interval = interval.max(Duration::from_millis(10));
+        self
+    }
+
+    /// How often a point of the long history is taken, and how many are kept; each ten seconds
+    /// and 8,640, which is a day, by default. A point takes some 64 bytes for each pool.
+    pub fn history(mut self, interval: Duration, depth: usize) -> Self {
+        self.settings.history_interval = interval;
+        self.settings.history_depth = depth;
+        self
+    }
+
+    /// The hub.
+    pub fn build(self) -> Hub {
+        Hub::start(self.settings)
+    }
+}
