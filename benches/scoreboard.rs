@@ -31,7 +31,9 @@ use std::io::Write as _;
 
 use self::scoreboard::options::Options;
 use self::scoreboard::table::Table;
-use self::scoreboard::{batches, burst, contention, engine, idle, latency, lease, queries};
+use self::scoreboard::{
+    batches, burst, contention, engine, idle, latency, lease, metrics, queries,
+};
 
 mod scoreboard {
     pub(crate) mod batches;
@@ -42,6 +44,7 @@ mod scoreboard {
     pub(crate) mod latency;
     pub(crate) mod lease;
     pub(crate) mod lender;
+    pub(crate) mod metrics;
     pub(crate) mod nothing;
     pub(crate) mod options;
     pub(crate) mod queries;
@@ -56,6 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut table = Table::start();
     lease::measure(&options, &mut table)?;
+    metrics::measure(&options, &mut table)?;
     contention::measure(&options, &mut table)?;
     idle::measure(&options, &mut table)?;
     burst::measure(&options, &mut table)?;

@@ -74,7 +74,7 @@ impl Work for Count {
     }
 }
 
-fn nanos_per_lease(lender: &impl Lender, threads: usize, span: Duration) -> f64 {
+pub(super) fn nanos_per_lease(lender: &impl Lender, threads: usize, span: Duration) -> f64 {
     let barrier = Barrier::new(threads);
     let worker = || {
         barrier.wait();

@@ -37,7 +37,7 @@ use self::settings::Settings;
 /// What a hub asks a pool, whatever its manager.
 trait Watched: Send + Sync {
     fn name(&self) -> &str;
-    fn metrics(&self) -> PoolMetrics;
+    fn read(&self) -> (PoolMetrics, PoolHealth);
     fn health(&self) -> PoolHealth;
 }
 
@@ -46,8 +46,8 @@ impl<M: ManageConnection> Watched for Pool<M> {
         Pool::name(self)
     }
 
-    fn metrics(&self) -> PoolMetrics {
-        Pool::metrics(self)
+    fn read(&self) -> (PoolMetrics, PoolHealth) {
+        Pool::read(self)
     }
 
     fn health(&self) -> PoolHealth {
@@ -195,16 +195,17 @@ impl Inner {
 
     fn metrics(&self) -> Snapshot {
         let pools = self.pools.read().clone();
+        let (pools, health) = pools.iter().map(|pool| pool.read()).unzip();
         #[cfg(feature = "batch")]
         let batches = self.batches.read().clone();
         Snapshot {
             taken_at: SystemTime::now(),
             uptime: self.started.elapsed(),
-            pools: pools.iter().map(|pool| pool.metrics()).collect(),
+            pools,
             #[cfg(feature = "batch")]
             batches: batches.iter().map(|read| read()).collect(),
             resources: crate::resources::ResourceMetrics::default(),
-            health: self.health(),
+            health: HealthReport::new(health, Vec::new()),
         }
     }
 

@@ -19,17 +19,25 @@ const PARTS: usize = 4;
 /// How many buckets there are: 1.024 µs and less, up to 137 s, and more.
 pub(crate) const BUCKETS: usize = 2 + OCTAVES * PARTS;
 
+/// The bounds of all buckets are multiples of this many nanoseconds, so a value that is rounded
+/// up to one stays in its bucket.
+pub(crate) const STEP: u64 = 1 << (FIRST_OCTAVE - 2);
+
 /// The bucket of a value. A bucket holds its upper bound, and not its lower.
-#[inline]
 pub(crate) fn bucket_of(value: u64) -> usize {
-    let value = value.saturating_sub(1);
-    let octave = (value | 1).ilog2();
-    if octave < FIRST_OCTAVE {
-        return 0;
-    }
-    let part = (value >> (octave - 2)) as usize & (PARTS - 1);
-    let bucket = 1 + (octave - FIRST_OCTAVE) as usize * PARTS + part;
-    bucket.min(BUCKETS - 1)
+    let steps = value.saturating_sub(1) / STEP;
+    bucket_of_steps(u32::try_from(steps).unwrap_or(u32::MAX))
+}
+
+/// The bucket of a value of more than `steps` and at most `steps + 1` steps.
+///
+/// The exponent and the first two bits of the mantissa of a number in floating point are its
+/// octave and the quarter of it.
+#[inline]
+pub(crate) fn bucket_of_steps(steps: u32) -> usize {
+    const FIRST: u64 = ((1023 + 2) << 2) - 1;
+    let quarter = f64::from(steps).to_bits() >> (52 - 2);
+    (quarter.saturating_sub(FIRST) as usize).min(BUCKETS - 1)
 }
 
 /// The largest value of a bucket; none for the last one.
@@ -198,6 +206,21 @@ impl Distribution {
         }
         self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
+    }
+
+    /// Forgets all values.
+    pub(crate) fn clear(&mut self) {
+        self.counts.fill(0);
+        self.sum = 0;
+        self.max = 0;
+    }
+
+    /// Adds a value of between `steps` and `steps + 1` steps.
+    pub(crate) fn add_step(&mut self, steps: u32) {
+        let value = u64::from(steps) * STEP + STEP / 2;
+        self.counts[bucket_of_steps(steps)] += 1;
+        self.sum = self.sum.wrapping_add(value);
+        self.max = self.max.max(value);
     }
 
     /// Adds so many values of (nearly) nothing.

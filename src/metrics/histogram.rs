@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::distribution::{BUCKETS, Distribution, Unit, bucket_of};
+use super::distribution::{BUCKETS, Distribution, STEP, Unit, bucket_of, bucket_of_steps};
 
 /// Buckets, sum and largest value. Either one thread at a time records with
 /// [`record_alone`](Self::record_alone), or any number with [`record`](Self::record).
@@ -32,17 +32,36 @@ impl Histogram {
         }
     }
 
-    /// Adds a value `count` times, for the one thread that owns this histogram at the moment:
-    /// plain loads and stores.
+    /// Adds a value, for the one thread that owns this histogram at the moment: plain loads and
+    /// stores.
+    pub(crate) fn record_alone(&self, value: u64) {
+        self.count_alone(bucket_of(value));
+        self.add_alone(value, value);
+    }
+
+    /// Adds values of between `steps` and `steps + 1` [steps](STEP) each, in the same way.
+    pub(crate) fn record_steps_alone(&self, all: impl Iterator<Item = u32>) {
+        let (mut sum, mut max) = (0_u64, 0);
+        for steps in all {
+            self.count_alone(bucket_of_steps(steps));
+            let value = u64::from(steps) * STEP + STEP / 2;
+            sum += value;
+            max = max.max(value);
+        }
+        self.add_alone(sum, max);
+    }
+
     #[inline]
-    pub(crate) fn record_alone(&self, value: u64, count: u64) {
-        let bucket = &self.counts[bucket_of(value)];
-        bucket.store(bucket.load(Relaxed).wrapping_add(count), Relaxed);
-        let sum = self.sum.load(Relaxed);
-        self.sum
-            .store(sum.wrapping_add(value.wrapping_mul(count)), Relaxed);
-        if value > self.max.load(Relaxed) {
-            self.max.store(value, Relaxed);
+    fn count_alone(&self, bucket: usize) {
+        let count = &self.counts[bucket];
+        count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    fn add_alone(&self, sum: u64, max: u64) {
+        let all = self.sum.load(Relaxed);
+        self.sum.store(all.wrapping_add(sum), Relaxed);
+        if max > self.max.load(Relaxed) {
+            self.max.store(max, Relaxed);
         }
     }
 

@@ -1,33 +1,189 @@
 //! What a connection's slot counts: how long its leases and operations take.
 //!
-//! Only the slot's owner of the moment writes it, so recording is a handful of plain loads and
-//! stores, on cache lines that no other lease touches.
+//! Only the slot's owner of the moment writes it, so recording is a few plain loads and stores,
+//! on cache lines that no other lease touches. An operation is only noted at first; each time a
+//! block of the pool's [`Window`] is full, its notes are added to the histogram, which costs
+//! less for many at once. Whoever reads counts what is noted on top.
+//!
+//! `version` tells a reader that notes were added meanwhile, so that it reads again: a sequence
+//! lock ("Can Seqlocks Get Along with Programming Language Memory Models?", Boehm, 2012). The
+//! writer never waits.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+use super::distribution::Distribution;
 use super::histogram::Histogram;
-use super::window::{Cursor, Window};
+use super::window::{BLOCK, FAILED, Window};
+
+/// So often a reader tries to read while nothing is added; it takes a fraction of the time
+/// that a block of operations does.
+const TRIES: usize = 10_000;
 
 /// The counters of a slot.
-#[derive(Default)]
 pub(crate) struct Meter {
     /// How long leases are held.
     pub(crate) use_time: Histogram,
-    /// How long operations take that succeed.
-    pub(crate) response_time: Histogram,
-    cursor: Cursor,
+    /// The pool's last requests.
+    window: Arc<Window>,
+    /// Odd while notes are being added.
+    version: AtomicU64,
+    /// The number of the place in the window to write next; at the end of a block it is not
+    /// claimed yet. 0 at first.
+    next: AtomicU64,
+    /// The operations of the block, as the window has them.
+    notes: [AtomicU32; BLOCK],
+    /// How long operations took that succeeded, before those that are noted.
+    response_time: Histogram,
 }
 
 impl Meter {
-    /// So many operations succeeded after so many nanoseconds.
-    #[inline]
-    pub(crate) fn succeeded(&self, window: &Window, took: u64, count: u64) {
-        self.response_time.record_alone(took, count);
-        for _ in 0..count {
-            window.note(&self.cursor, took, false);
+    /// Counters of a slot whose operations are also noted in this window.
+    pub(crate) fn new(window: Arc<Window>) -> Self {
+        Self {
+            use_time: Histogram::default(),
+            window,
+            version: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            notes: [const { AtomicU32::new(0) }; BLOCK],
+            response_time: Histogram::default(),
         }
     }
 
+    /// An operation succeeded after so many nanoseconds.
+    #[inline]
+    pub(crate) fn succeeded(&self, took: u64) {
+        self.note(Window::entry(took));
+    }
+
     /// An operation failed after so many nanoseconds; it is counted by its kind elsewhere.
-    pub(crate) fn failed(&self, window: &Window, took: u64) {
-        window.note(&self.cursor, took, true);
+    pub(crate) fn failed(&self, took: u64) {
+        self.note(Window::entry(took) | FAILED);
+    }
+
+    #[inline]
+    fn note(&self, entry: u32) {
+        let window = &*self.window;
+        let next = self.next.load(Relaxed);
+        let within = window.within_block(next);
+        if within == 0 {
+            self.note_in_new_block(entry);
+            return;
+        }
+        self.notes[within % BLOCK].store(entry, Relaxed);
+        window.put(next, entry);
+        // After the note, for readers.
+        self.next.store(next + 1, Release);
+    }
+
+    /// Adds what is noted to the histogram, and begins a new block.
+    #[cold]
+    #[inline(never)]
+    fn note_in_new_block(&self, entry: u32) {
+        let (noted, window) = (self.noted(), &*self.window);
+        let first = window.claim();
+        window.put(first, entry);
+        let version = self.version.load(Relaxed);
+        self.version.store(version + 1, Relaxed);
+        // Whoever sees something of what follows sees the odd version too.
+        fence(Release);
+        let notes = self.notes[..noted].iter().map(|note| note.load(Relaxed));
+        self.response_time
+            .record_steps_alone(notes.filter(|note| note & FAILED == 0));
+        self.notes[0].store(entry, Relaxed);
+        self.next.store(first + 1, Relaxed);
+        self.version.store(version + 2, Release);
+    }
+
+    /// How many notes the block has.
+    fn noted(&self) -> usize {
+        match self.next.load(Acquire) {
+            0 => 0,
+            next => match self.window.within_block(next) {
+                0 => self.window.block(),
+                within => within,
+            },
+        }
+    }
+
+    /// Adds how long operations took to a distribution.
+    pub(crate) fn read_response_time(&self, all: &mut Distribution) {
+        let mut own = Distribution::default();
+        for attempt in 1..=TRIES {
+            let version = self.version.load(Acquire);
+            own.clear();
+            self.response_time.read_into(&mut own);
+            let notes = self.notes[..self.noted()].iter();
+            for note in notes.map(|note| note.load(Relaxed)) {
+                if note & FAILED == 0 {
+                    own.add_step(note);
+                }
+            }
+            fence(Acquire);
+            let unchanged = self.version.load(Relaxed) == version && version % 2 == 0;
+            if unchanged || attempt == TRIES {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        all.add(&own);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    fn read(meter: &Meter) -> Distribution {
+        let mut all = Distribution::default();
+        meter.read_response_time(&mut all);
+        all
+    }
+
+    #[test]
+    fn what_is_noted_is_read_at_once() {
+        for requests in [1, 10, 100, 1000, 100_000] {
+            let window = Arc::new(Window::new(requests, 1));
+            let meter = Meter::new(Arc::clone(&window));
+            for number in 1..=200 {
+                meter.succeeded(1_000_000);
+                meter.failed(5_000_000_000);
+                let all = read(&meter);
+                assert_eq!(all.count(), number);
+                assert!(
+                    (all.mean() - 1e-3).abs() < 1e-6 && all.max() < 1.001e-3,
+                    "{all}"
+                );
+            }
+            let look = window.look(requests.min(100));
+            assert_eq!(look.requests, u64::from(requests.min(100)));
+        }
+    }
+
+    #[test]
+    fn readers_never_see_a_count_go_backwards() {
+        let meter = Meter::new(Arc::new(Window::new(1000, 8)));
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let (mut last, mut reads) = (0, 0);
+                while !stop.load(Relaxed) {
+                    let count = read(&meter).count();
+                    assert!(count >= last, "{count} after {last}");
+                    last = count;
+                    reads += 1;
+                }
+                reads
+            });
+            for number in 0..3_000_000 {
+                meter.succeeded(number % 50_000_000);
+            }
+            stop.store(true, Relaxed);
+            assert!(reader.join().expect("no panic") > 0);
+        });
+        assert_eq!(read(&meter).count(), 3_000_000);
     }
 }

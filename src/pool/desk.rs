@@ -7,13 +7,14 @@
 //! cache line: the slots are the metrics' shards.
 
 use std::panic::Location;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::atomic::AtomicCell;
 
 use crate::clock::Ticks;
 use crate::metrics::meter::Meter;
+use crate::metrics::window::Window;
 
 /// What is going on in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(super) struct Desk {
     leases: AtomicU64,
     held: AtomicU64,
     /// There once a connection was, unless metrics are off.
-    meter: OnceLock<Box<Meter>>,
+    meter: OnceLock<Arc<Meter>>,
 }
 
 impl Desk {
@@ -67,10 +68,7 @@ impl Desk {
     }
 
     /// A new connection sits here.
-    pub(super) fn seat(&self, connection: u64, expires_at: Ticks, metered: bool, now: Ticks) {
-        if metered {
-            self.meter.get_or_init(Box::default);
-        }
+    pub(super) fn seat(&self, connection: u64, expires_at: Ticks, now: Ticks) {
         self.connection.store(connection, Relaxed);
         self.expires_at.store(expires_at, Relaxed);
         self.fresh_at.store(now, Relaxed);
@@ -141,10 +139,16 @@ impl Desk {
         !self.leak_reported.swap(true, Relaxed)
     }
 
-    /// What its leases and operations take, if that is counted.
-    #[inline]
-    pub(super) fn meter(&self) -> Option<&Meter> {
-        self.meter.get().map(|meter| &**meter)
+    /// What its leases and operations take, if there ever was a connection for which that is
+    /// counted.
+    pub(super) fn meter(&self) -> Option<&Arc<Meter>> {
+        self.meter.get()
+    }
+
+    /// The same for a new connection. A slot's meter goes on with the next connection.
+    pub(super) fn meter_for(&self, window: &Arc<Window>) -> Arc<Meter> {
+        let new = || Arc::new(Meter::new(Arc::clone(window)));
+        Arc::clone(self.meter.get_or_init(new))
     }
 
     /// Leases that ended here, and the ticks they were held, in all.

@@ -16,6 +16,7 @@ use super::exchange::Slotted;
 use super::sampling::Sampling;
 use super::shared::Shared;
 use crate::clock::Ticks;
+use crate::metrics::meter::Meter;
 
 /// Keeps the pool's shared part alive for one place.
 pub(super) struct Tether<M: ManageConnection> {
@@ -70,6 +71,8 @@ pub(super) struct Entry<M: ManageConnection> {
     pub(super) uses: u64,
     pub(super) leased_at: Ticks,
     pub(super) sampling: Sampling,
+    /// The slot's, if metrics are on.
+    pub(super) meter: Option<Arc<Meter>>,
     /// End of the last lease, or of the last check that it passed.
     pub(super) fresh_at: Ticks,
     /// End of the last lease.

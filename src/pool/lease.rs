@@ -154,20 +154,22 @@ impl<M: ManageConnection> PooledConnection<M> {
     /// So many operations on this lease succeeded after so long.
     #[inline]
     pub(crate) fn succeeded(this: &Self, took: Ticks, count: u64) {
-        let place = &this.entry().place;
-        if let (Some(requests), Some(meter)) = (&place.shared().requests, place.desk().meter()) {
-            meter.succeeded(&requests.window, took, count);
+        if let Some(meter) = &this.entry().meter {
+            for _ in 0..count {
+                meter.succeeded(took);
+            }
         }
     }
 
     /// An operation on this lease failed after so long.
     pub(crate) fn failed(this: &Self, took: Ticks, error: &Error) {
-        let place = &this.entry().place;
-        if let (Some(requests), Some(meter)) = (&place.shared().requests, place.desk().meter()) {
+        let entry = this.entry();
+        let shared = entry.place.shared();
+        if let (Some(requests), Some(meter)) = (&shared.requests, &entry.meter) {
             requests.count_failed(error.kind(), took);
-            meter.failed(&requests.window, took);
+            meter.failed(took);
         }
-        place.shared().doubt(error);
+        shared.doubt(error);
     }
 
     /// Closes the connection instead of giving it back; the pool opens another one

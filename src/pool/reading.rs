@@ -9,12 +9,12 @@ use r2d2::ManageConnection;
 use super::Pool;
 use super::counters::PoolMetrics;
 use super::shared::Shared;
-use crate::health::{ConnectionHealth, PoolHealth};
+use crate::health::{ConnectionHealth, Health, PoolHealth};
 use crate::metrics::{Distribution, Unit};
 
 impl<M: ManageConnection> Shared<M> {
-    fn metrics(&self) -> PoolMetrics {
-        let health = self.health().health;
+    /// The pool's numbers, for which its health is known already.
+    fn read(&self, health: Health) -> PoolMetrics {
         let mut use_time = Distribution::new(Unit::Seconds);
         let mut response_time = Distribution::new(Unit::Seconds);
         let (mut leases, mut held) = (0, 0);
@@ -24,7 +24,7 @@ impl<M: ManageConnection> Shared<M> {
             held += ticks;
             if let Some(meter) = desk.meter() {
                 meter.use_time.read_into(&mut use_time);
-                meter.response_time.read_into(&mut response_time);
+                meter.read_response_time(&mut response_time);
             }
         }
         let counters = &self.counters;
@@ -81,7 +81,13 @@ impl<M: ManageConnection> Pool<M> {
     /// # Ok(()) }
     /// ```
     pub fn metrics(&self) -> PoolMetrics {
-        self.0.shared.metrics()
+        self.read().0
+    }
+
+    /// The pool's numbers and its health.
+    pub(crate) fn read(&self) -> (PoolMetrics, PoolHealth) {
+        let health = self.0.shared.health();
+        (self.0.shared.read(health.health), health)
     }
 
     /// How the pool and its server are, and why. Asks the server nothing: it says what is

@@ -1,6 +1,7 @@
 //! What the operations of a pool come to. Successes are counted by the slot of their
 //! connection ([`Meter`](crate::metrics::meter::Meter)), failures, which are rare, here.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ use parking_lot::Mutex;
 
 use crate::error::ErrorKind;
 use crate::metrics::histogram::Histogram;
-use crate::metrics::window::{Cursor, Window};
+use crate::metrics::meter::Meter;
+use crate::metrics::window::Window;
 use crate::metrics::{Distribution, OperationMetrics, Recent, Unit};
 
 const KINDS: usize = ErrorKind::ALL.len();
 
 pub(super) struct Requests {
     /// The last ones, of all connections.
-    pub(super) window: Window,
+    pub(super) window: Arc<Window>,
     response_time_window: u32,
     error_rate_window: u32,
     /// By the place in [`ErrorKind::ALL`].
@@ -23,20 +25,22 @@ pub(super) struct Requests {
     failed_time: Histogram,
     retries: AtomicU64,
     /// Where those write into the window that never had a connection.
-    without_connection: Mutex<Cursor>,
+    without_connection: Mutex<Meter>,
 }
 
 impl Requests {
     /// For windows of so many requests and about so many connections.
     pub(super) fn new(response_time_window: u32, error_rate_window: u32, slots: u32) -> Self {
+        let requests = response_time_window.max(error_rate_window);
+        let window = Arc::new(Window::new(requests, slots + 1));
         Self {
-            window: Window::new(response_time_window.max(error_rate_window), slots + 1),
             response_time_window,
             error_rate_window,
             failed: [const { AtomicU64::new(0) }; KINDS],
             failed_time: Histogram::default(),
             retries: AtomicU64::new(0),
-            without_connection: Mutex::default(),
+            without_connection: Mutex::new(Meter::new(Arc::clone(&window))),
+            window,
         }
     }
 
@@ -52,8 +56,7 @@ impl Requests {
     /// One failed that had no connection.
     pub(super) fn failed_without_connection(&self, kind: ErrorKind, took: u64) {
         self.count_failed(kind, took);
-        self.window
-            .note(&self.without_connection.lock(), took, true);
+        self.without_connection.lock().failed(took);
     }
 
     /// So many attempts are made again.
@@ -63,7 +66,11 @@ impl Requests {
 
     pub(super) fn read(&self, response_time: Distribution) -> OperationMetrics {
         let times = self.window.look(self.response_time_window);
-        let errors = self.window.look(self.error_rate_window);
+        let errors = if self.error_rate_window == self.response_time_window {
+            times
+        } else {
+            self.window.look(self.error_rate_window)
+        };
         let failed = ErrorKind::ALL.into_iter().zip(&self.failed);
         OperationMetrics {
             succeeded: response_time.count(),

@@ -216,7 +216,7 @@ impl<M: ManageConnection> Shared<M> {
     ) -> Result<PooledConnection<M>, Error> {
         let thread = threads::current();
         let now = if entry.sampling.begin() {
-            self.clock.now()
+            self.exact_time()
         } else {
             now
         };
@@ -320,19 +320,12 @@ impl<M: ManageConnection> Shared<M> {
     pub(super) fn give_back(mut entry: Box<Entry<M>>) {
         let tether = Arc::clone(&entry.place.tether);
         let shared = &tether.shared;
-        let timed = entry.sampling.is_timed();
-        let now = if timed {
-            shared.clock.now()
+        let now = if entry.sampling.is_timed() {
+            shared.end_timed_lease(&mut entry)
         } else {
             shared.lease_time()
         };
         let held = now.saturating_sub(entry.leased_at);
-        if timed {
-            entry.sampling.end(now);
-            if let Some(meter) = entry.place.desk().meter() {
-                meter.use_time.record_alone(held, 1);
-            }
-        }
         if entry.place.desk().end_lease(held, now) {
             shared.leak_came_back(&entry, held);
         }
@@ -345,10 +338,7 @@ impl<M: ManageConnection> Shared<M> {
         }
         if let Some(reason) = shared.unfit(&mut entry, now) {
             if reason == CloseReason::Broken {
-                // Not `now`, which may be coarse and so earlier than what it is about.
-                shared.suspect_all(shared.clock.now());
-                let why = "a connection broke while it was in use";
-                shared.put_in_doubt(ErrorKind::ConnectionLost, why);
+                shared.note_broken();
             }
             shared.care_for(Care::Close(entry, reason));
             return;
@@ -365,6 +355,36 @@ impl<M: ManageConnection> Shared<M> {
             Ok(false) => shared.care_for(Care::Reset(entry)),
             Err(_) => shared.care_for(Care::Close(entry, CloseReason::ResetFailed)),
         }
+    }
+
+    /// The exact time, for a lease that is timed. Out of the way of those that are not.
+    #[cold]
+    #[inline(never)]
+    fn exact_time(&self) -> Ticks {
+        self.clock.now()
+    }
+
+    /// Records how long a timed lease was; gives the time of its end.
+    #[cold]
+    #[inline(never)]
+    fn end_timed_lease(&self, entry: &mut Entry<M>) -> Ticks {
+        let now = self.clock.now();
+        entry.sampling.end(now);
+        if let Some(meter) = &entry.meter {
+            let held = now.saturating_sub(entry.leased_at);
+            meter.use_time.record_alone(held);
+        }
+        now
+    }
+
+    /// A connection came back broken.
+    #[cold]
+    fn note_broken(&self) {
+        // Not the time of the lease's end, which may be coarse and so earlier than what it is
+        // about.
+        self.suspect_all(self.clock.now());
+        let why = "a connection broke while it was in use";
+        self.put_in_doubt(ErrorKind::ConnectionLost, why);
     }
 
     /// Makes a connection available.

@@ -126,8 +126,9 @@ impl<M: ManageConnection> Shared<M> {
             let lifetime = ticks(lifetime);
             now.saturating_add(lifetime - fastrand::u64(0..=lifetime / 10))
         });
-        let metrics = self.settings.metrics;
-        place.desk().seat(id, expires_at, metrics, now);
+        place.desk().seat(id, expires_at, now);
+        let requests = self.requests.as_ref();
+        let meter = requests.map(|requests| place.desk().meter_for(&requests.window));
         let ledger = self.ledger.lock();
         place.desk().set(Status::InCare, now);
         self.counters.created.fetch_add(1, Ordering::Relaxed);
@@ -144,7 +145,8 @@ impl<M: ManageConnection> Shared<M> {
             epoch: u64::MAX,
             uses: 0,
             leased_at: now,
-            sampling: Sampling::new(metrics),
+            sampling: Sampling::new(meter.is_some()),
+            meter,
             fresh_at: now,
             used_at: now,
             user: AtomicU64::new(0),
