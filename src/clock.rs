@@ -68,10 +68,8 @@ impl Clock {
 }
 
 /// A duration as ticks, without overflow.
-#[inline]
 pub(crate) fn ticks(duration: Duration) -> Ticks {
-    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
-    seconds.saturating_add(u64::from(duration.subsec_nanos()))
+    Ticks::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }
 
 /// The moment this long after `now`; [`NEVER`] when it is too far away.

@@ -20,16 +20,16 @@ const PARTS: usize = 4;
 pub(crate) const BUCKETS: usize = 2 + OCTAVES * PARTS;
 
 /// The bounds of all buckets are multiples of this many nanoseconds, so a value that is rounded
-/// up to one stays in its bucket.
+/// down to one stays in its bucket.
 pub(crate) const STEP: u64 = 1 << (FIRST_OCTAVE - 2);
 
-/// The bucket of a value. A bucket holds its upper bound, and not its lower.
+/// The bucket of a value. A bucket holds its lower bound, and not its upper.
 pub(crate) fn bucket_of(value: u64) -> usize {
-    let steps = value.saturating_sub(1) / STEP;
+    let steps = value / STEP;
     bucket_of_steps(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
-/// The bucket of a value of more than `steps` and at most `steps + 1` steps.
+/// The bucket of a value of at least `steps` and less than `steps + 1` steps.
 ///
 /// The exponent and the first two bits of the mantissa of a number in floating point are its
 /// octave and the quarter of it.
@@ -40,7 +40,7 @@ pub(crate) fn bucket_of_steps(steps: u32) -> usize {
     (quarter.saturating_sub(FIRST) as usize).min(BUCKETS - 1)
 }
 
-/// The largest value of a bucket; none for the last one.
+/// The upper bound of a bucket; none for the last one.
 pub(crate) fn upper_bound(bucket: usize) -> Option<u64> {
     if bucket == 0 {
         return Some(1 << FIRST_OCTAVE);
@@ -281,14 +281,17 @@ mod tests {
         while value < 1 << 40 {
             for value in [value.saturating_sub(1), value, value + 1] {
                 let bucket = bucket_of(value);
-                assert!(upper_bound(bucket).is_none_or(|bound| value <= bound));
+                assert!(
+                    upper_bound(bucket).is_none_or(|bound| value < bound),
+                    "{value}"
+                );
                 let lower = bucket.checked_sub(1).and_then(upper_bound);
-                assert!(lower.is_none_or(|bound| value > bound), "{value}");
+                assert!(lower.is_none_or(|bound| value >= bound), "{value}");
             }
             value = value * 9 / 8 + 1;
         }
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
-        assert_eq!(bucket_of(1 << 37), BUCKETS - 2);
+        assert_eq!(bucket_of((1 << 37) - 1), BUCKETS - 2);
     }
 
     #[test]

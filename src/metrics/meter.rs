@@ -29,9 +29,12 @@ pub(crate) struct Meter {
     window: Arc<Window>,
     /// Odd while notes are being added.
     version: AtomicU64,
-    /// The number of the place in the window to write next; at the end of a block it is not
-    /// claimed yet. 0 at first.
-    next: AtomicU64,
+    /// Where the block under way begins in the window.
+    first: AtomicU64,
+    /// Notes in a block.
+    block: u32,
+    /// Notes of the block under way; a full block before there is one.
+    noted: AtomicU32,
     /// The operations of the block, as the window has them.
     notes: [AtomicU32; BLOCK],
     /// How long operations took that succeeded, before those that are noted.
@@ -43,9 +46,11 @@ impl Meter {
     pub(crate) fn new(window: Arc<Window>) -> Self {
         Self {
             use_time: Histogram::default(),
-            window,
             version: AtomicU64::new(0),
-            next: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+            block: window.block() as u32,
+            noted: AtomicU32::new(window.block() as u32),
+            window,
             notes: [const { AtomicU32::new(0) }; BLOCK],
             response_time: Histogram::default(),
         }
@@ -64,47 +69,52 @@ impl Meter {
 
     #[inline]
     fn note(&self, entry: u32) {
-        let window = &*self.window;
-        let next = self.next.load(Relaxed);
-        let within = window.within_block(next);
-        if within == 0 {
-            self.note_in_new_block(entry);
+        let noted = self.noted.load(Relaxed);
+        if noted == self.block {
+            self.begin_block(entry);
             return;
         }
-        self.notes[within % BLOCK].store(entry, Relaxed);
-        window.put(next, entry);
+        self.notes[noted as usize % BLOCK].store(entry, Relaxed);
         // After the note, for readers.
-        self.next.store(next + 1, Release);
+        self.noted.store(noted + 1, Release);
     }
 
-    /// Adds what is noted to the histogram, and begins a new block.
+    /// Adds what is noted to the histogram and to the window, and begins a new block.
     #[cold]
     #[inline(never)]
-    fn note_in_new_block(&self, entry: u32) {
-        let (noted, window) = (self.noted(), &*self.window);
-        let first = window.claim();
-        window.put(first, entry);
+    fn begin_block(&self, entry: u32) {
         let version = self.version.load(Relaxed);
+        let notes = match version {
+            0 => &[],
+            _ => &self.notes[..self.window.block()],
+        };
+        self.window.fill(self.first.load(Relaxed), notes);
         self.version.store(version + 1, Relaxed);
         // Whoever sees something of what follows sees the odd version too.
         fence(Release);
-        let notes = self.notes[..noted].iter().map(|note| note.load(Relaxed));
+        let notes = notes.iter().map(|note| note.load(Relaxed));
         self.response_time
             .record_steps_alone(notes.filter(|note| note & FAILED == 0));
+        self.first.store(self.window.claim(), Relaxed);
         self.notes[0].store(entry, Relaxed);
-        self.next.store(first + 1, Relaxed);
+        self.noted.store(1, Relaxed);
         self.version.store(version + 2, Release);
     }
 
-    /// How many notes the block has.
-    fn noted(&self) -> usize {
-        match self.next.load(Acquire) {
-            0 => 0,
-            next => match self.window.within_block(next) {
-                0 => self.window.block(),
-                within => within,
-            },
+    /// What is noted of the block under way.
+    fn notes(&self) -> &[AtomicU32] {
+        // Before the first block it counts as full and has nothing.
+        let noted = self.noted.load(Acquire);
+        if self.version.load(Relaxed) < 2 {
+            return &[];
         }
+        &self.notes[..noted as usize % (BLOCK + 1)]
+    }
+
+    /// The block under way: the number of its first place, and what is noted.
+    pub(crate) fn open_block(&self) -> Option<(u64, &[AtomicU32])> {
+        let notes = self.notes();
+        (!notes.is_empty()).then(|| (self.first.load(Relaxed), notes))
     }
 
     /// Adds how long operations took to a distribution.
@@ -114,7 +124,7 @@ impl Meter {
             let version = self.version.load(Acquire);
             own.clear();
             self.response_time.read_into(&mut own);
-            let notes = self.notes[..self.noted()].iter();
+            let notes = self.notes().iter();
             for note in notes.map(|note| note.load(Relaxed)) {
                 if note & FAILED == 0 {
                     own.add_step(note);
@@ -158,7 +168,7 @@ mod tests {
                     "{all}"
                 );
             }
-            let look = window.look(requests.min(100));
+            let look = window.look(requests.min(100), [&meter].into_iter());
             assert_eq!(look.requests, u64::from(requests.min(100)));
         }
     }

@@ -1,18 +1,17 @@
 //! The last requests of a pool: how long each took, and whether it failed.
 //!
-//! A ring of numbers that all connections write. To keep them from writing the same cache
-//! line, a connection claims a block of places at a time and fills it by itself; places that
-//! are claimed and not yet filled are empty, and the ring is larger than the window by as much.
+//! A ring of numbers that all connections write, in the order in which they claim places: a
+//! connection claims a block of them at a time, notes its requests in a place of its own
+//! ([`Meter`]), and copies them when the block is full. Whoever reads looks at the notes of
+//! blocks that are not full yet. So connections write the same cache line once in a block only.
 //!
-//! A connection that pauses for long in its block goes on writing there when others have
-//! claimed its places again: then one of their requests is missing from the window, which is
-//! all that happens.
+//! A connection that takes so long for its block that others have claimed its places again
+//! does not copy it: its requests are too few to matter.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crossbeam_utils::CachePadded;
-
 use super::distribution::STEP;
+use super::meter::Meter;
 
 /// The most places in a block.
 pub(crate) const BLOCK: usize = 32;
@@ -32,7 +31,7 @@ pub(crate) struct Window {
     /// Places in a block; a power of two.
     block: u64,
     /// Places claimed so far.
-    claimed: CachePadded<AtomicU64>,
+    claimed: AtomicU64,
 }
 
 /// What the last requests were like.
@@ -45,75 +44,83 @@ pub(crate) struct Look {
     pub(crate) max: u64,
 }
 
+impl Look {
+    fn take_in(&mut self, entry: u32) {
+        let took = u64::from(entry & !FAILED) * STEP + STEP / 2;
+        self.requests += 1;
+        self.failed += u64::from(entry & FAILED != 0);
+        self.sum += took;
+        self.max = self.max.max(took);
+    }
+}
+
 impl Window {
     /// A window of so many requests, for about so many writers.
     pub(crate) fn new(requests: u32, writers: u32) -> Self {
         let (requests, writers) = (requests.clamp(1, MOST), writers.clamp(1, MOST));
         let block = (requests / (3 * writers)).clamp(1, BLOCK as u32);
         let block = 1 << block.ilog2();
-        // Room for what is claimed and empty.
+        // Room for blocks that are not full.
         let places = (requests + block * writers).next_power_of_two();
         Self {
             ring: (0..places).map(|_| AtomicU32::new(EMPTY)).collect(),
             block: u64::from(block),
-            claimed: CachePadded::new(AtomicU64::new(0)),
+            claimed: AtomicU64::new(0),
         }
     }
 
     /// How many places a block has.
+    #[inline]
     pub(crate) fn block(&self) -> usize {
         self.block as usize
-    }
-
-    /// Where in its block the place with this number is.
-    #[inline]
-    pub(crate) fn within_block(&self, number: u64) -> usize {
-        (number & (self.block - 1)) as usize
-    }
-
-    fn place(&self, number: u64) -> &AtomicU32 {
-        &self.ring[number as usize & (self.ring.len() - 1)]
     }
 
     /// A request that succeeded after so many nanoseconds, as the window has it.
     #[inline]
     pub(crate) fn entry(took: u64) -> u32 {
-        (took.saturating_sub(1) / STEP).min(LONGEST) as u32
+        (took / STEP).min(LONGEST) as u32
     }
 
-    /// Writes the place with this number.
-    #[inline]
-    pub(crate) fn put(&self, number: u64, entry: u32) {
-        self.place(number).store(entry, Relaxed);
-    }
-
-    /// Empties a block for a writer; gives the number of its first place.
+    /// Claims a block for a writer; gives the number of its first place.
     pub(crate) fn claim(&self) -> u64 {
-        let first = self.claimed.fetch_add(self.block, Relaxed);
-        for number in first..first + self.block {
-            self.put(number, EMPTY);
-        }
-        first
+        self.claimed.fetch_add(self.block, Relaxed)
     }
 
-    /// What the last so many requests were like.
-    pub(crate) fn look(&self, requests: u32) -> Look {
+    fn places(&self, first: u64) -> &[AtomicU32] {
+        // Blocks begin at multiples of their size, which divides the ring's.
+        let from = first as usize & (self.ring.len() - 1);
+        &self.ring[from..][..self.block as usize]
+    }
+
+    /// Copies a full block into the places that begin with this one.
+    pub(crate) fn fill(&self, first: u64, notes: &[AtomicU32]) {
+        if self.claimed.load(Relaxed) - first > self.ring.len() as u64 {
+            return;
+        }
+        for (place, note) in self.places(first).iter().zip(notes) {
+            place.store(note.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// What the last so many requests were like; `writers` are all that write here.
+    pub(crate) fn look<'a>(&self, requests: u32, writers: impl Iterator<Item = &'a Meter>) -> Look {
+        let open: Vec<(u64, &[AtomicU32])> = writers.filter_map(Meter::open_block).collect();
         let mut look = Look::default();
         let end = self.claimed.load(Relaxed);
         let start = end.saturating_sub(self.ring.len() as u64);
-        for number in (start..end).rev() {
-            if look.requests >= u64::from(requests) {
-                break;
+        for block in (start / self.block..end / self.block).rev() {
+            let first = block * self.block;
+            let notes = open.iter().find(|(block, _)| *block == first);
+            let places = notes.map_or_else(|| self.places(first), |(_, notes)| notes);
+            for place in places.iter().rev() {
+                if look.requests >= u64::from(requests) {
+                    return look;
+                }
+                match place.load(Relaxed) {
+                    EMPTY => {}
+                    entry => look.take_in(entry),
+                }
             }
-            let entry = self.place(number).load(Relaxed);
-            if entry == EMPTY {
-                continue;
-            }
-            let took = u64::from(entry & !FAILED) * STEP + STEP / 2;
-            look.requests += 1;
-            look.failed += u64::from(entry & FAILED != 0);
-            look.sum += took;
-            look.max = look.max.max(took);
         }
         look
     }
@@ -130,18 +137,18 @@ mod tests {
     fn the_last_requests_are_seen_and_no_others() {
         let window = Arc::new(Window::new(100, 1));
         let meter = Meter::new(Arc::clone(&window));
-        assert_eq!(window.look(100), Look::default());
+        assert_eq!(window.look(100, [&meter].into_iter()), Look::default());
         for number in 0..1000_u64 {
             match number {
                 0..900 => meter.failed(1_000_000),
                 _ => meter.succeeded(1_000_000),
             }
         }
-        let look = window.look(100);
+        let look = window.look(100, [&meter].into_iter());
         assert_eq!((look.requests, look.failed), (100, 0));
         assert!(look.max.abs_diff(1_000_000) <= STEP, "{look:?}");
         meter.failed(u64::MAX);
-        let look = window.look(10);
+        let look = window.look(10, [&meter].into_iter());
         assert_eq!((look.requests, look.failed), (10, 1));
         assert!(look.max > 500_000_000_000);
     }
@@ -149,17 +156,17 @@ mod tests {
     #[test]
     fn writers_fill_blocks_of_their_own() {
         let window = Arc::new(Window::new(256, 4));
+        let meters: Vec<_> = (0..4).map(|_| Meter::new(Arc::clone(&window))).collect();
         std::thread::scope(|scope| {
-            for _ in 0..4 {
+            for meter in &meters {
                 scope.spawn(|| {
-                    let meter = Meter::new(Arc::clone(&window));
-                    for _ in 0..10_000 {
+                    for _ in 0..10_001 {
                         meter.succeeded(512);
                     }
                 });
             }
         });
-        let look = window.look(256);
+        let look = window.look(256, meters.iter());
         assert_eq!((look.requests, look.failed), (256, 0));
     }
 
@@ -173,7 +180,7 @@ mod tests {
                 true => meters[number % 2].failed(256),
                 false => meters[number % 2].succeeded(256),
             }
-            let look = window.look(1);
+            let look = window.look(1, meters.iter());
             assert_eq!((look.requests, look.failed == 1), (1, failed));
         }
     }

@@ -10,13 +10,14 @@ use super::Pool;
 use super::counters::PoolMetrics;
 use super::shared::Shared;
 use crate::health::{ConnectionHealth, Health, PoolHealth};
+use crate::metrics::meter::Meter;
 use crate::metrics::{Distribution, Unit};
 
 impl<M: ManageConnection> Shared<M> {
     /// The pool's numbers, for which its health is known already.
     fn read(&self, health: Health) -> PoolMetrics {
         let mut use_time = Distribution::new(Unit::Seconds);
-        let mut response_time = Distribution::new(Unit::Seconds);
+        let mut meters: Vec<&Meter> = Vec::new();
         let (mut leases, mut held) = (0, 0);
         for desk in self.exchange.desks() {
             let (ended, ticks) = desk.totals();
@@ -24,7 +25,7 @@ impl<M: ManageConnection> Shared<M> {
             held += ticks;
             if let Some(meter) = desk.meter() {
                 meter.use_time.read_into(&mut use_time);
-                meter.read_response_time(&mut response_time);
+                meters.push(meter);
             }
         }
         let counters = &self.counters;
@@ -60,7 +61,7 @@ impl<M: ManageConnection> Shared<M> {
             use_time,
             create_time: counters.create_time.read(Unit::Seconds),
             operations: match &self.requests {
-                Some(requests) => requests.read(response_time),
+                Some(requests) => requests.read(&meters),
                 None => crate::metrics::OperationMetrics::default(),
             },
         }

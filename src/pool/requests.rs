@@ -64,12 +64,22 @@ impl Requests {
         self.retries.fetch_add(count, Relaxed);
     }
 
-    pub(super) fn read(&self, response_time: Distribution) -> OperationMetrics {
-        let times = self.window.look(self.response_time_window);
+    /// What the operations came to; `meters` are those of the slots.
+    pub(super) fn read(&self, meters: &[&Meter]) -> OperationMetrics {
+        let mut response_time = Distribution::default();
+        for meter in meters {
+            meter.read_response_time(&mut response_time);
+        }
+        let own = self.without_connection.lock();
+        let look = |requests| {
+            let writers = meters.iter().copied().chain([&*own]);
+            self.window.look(requests, writers)
+        };
+        let times = look(self.response_time_window);
         let errors = if self.error_rate_window == self.response_time_window {
             times
         } else {
-            self.window.look(self.error_rate_window)
+            look(self.error_rate_window)
         };
         let failed = ErrorKind::ALL.into_iter().zip(&self.failed);
         OperationMetrics {
