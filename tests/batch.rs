@@ -317,7 +317,6 @@ fn groups_that_wait_for_company_go_when_full_due_asked_or_urgent() {
     assert!(start.elapsed() < Duration::from_millis(100), "asked");
 
     let start = Instant::now();
-    thread::sleep(Duration::from_millis(10)); // later than the flush, by the coarse clock
     let urgent = work(10).deadline(Duration::from_millis(60));
     assert!(batch.submit(urgent).expect("room").wait().is_done());
     assert!(start.elapsed() < Duration::from_millis(100), "urgent");

@@ -440,7 +440,7 @@ impl<B: Backend> Batch<B> {
     /// if its groups are not full. Does not wait.
     pub fn flush(&self) {
         let shared = &self.0.shared;
-        shared.flush_before.store(shared.clock.coarse(), SeqCst);
+        shared.flush_before.store(shared.clock.now(), SeqCst);
         shared.bell.ring(0);
     }
 
