@@ -127,6 +127,22 @@ pub(crate) fn pgbouncer() -> Result<Program, Error> {
     )
 }
 
+/// `prometheus`, with `promtool` beside it.
+pub(crate) fn prometheus() -> Result<Program, Error> {
+    installed("prometheus")
+        .filter(|server| is_program(&server.sibling("promtool").path))
+        .map_or_else(
+            || {
+                fetch::debian(&DebianTree {
+                    name: "prometheus",
+                    packages: &["prometheus"],
+                    program: "usr/bin/prometheus",
+                })
+            },
+            Ok,
+        )
+}
+
 fn installed(name: &str) -> Option<Program> {
     if fetch::is_forced() {
         return None;
