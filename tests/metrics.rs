@@ -247,7 +247,7 @@ fn a_snapshot_is_a_table_json_and_figures() {
     assert_eq!(pool["operations"]["response_time"]["count"], 1);
     assert_eq!(
         json["health"]["pools"][0]["reasons"][0]["concern"],
-        "operation"
+        "stopped"
     );
     let mut failed = None;
     snapshot.visit(|sample| {
