@@ -1,5 +1,5 @@
 //! The atomics, locks and parking of what threads share without a lock (the pool's exchange,
-//! the batch's gate and bell): the real ones, or those of the model checker, so that the
+//! the batch's gate and bell, the slots' meters): the real ones, or those of the model checker, so that the
 //! very same code is checked.
 
 #[cfg(not(millpond_loom))]
@@ -7,11 +7,13 @@ mod real {
     pub(crate) use crossbeam_utils::atomic::AtomicCell;
     pub(crate) use parking_lot::{Mutex, Mutex as TriedMutex};
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
     pub(crate) use std::thread::{Thread, current};
 
     use std::cell::Cell;
-    use std::sync::atomic::{Ordering, fence};
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     thread_local! {
@@ -98,7 +100,9 @@ mod real {
 #[cfg(millpond_loom)]
 mod model {
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
     pub(crate) use loom::thread::{Thread, current};
 
     use std::sync::atomic::Ordering;

@@ -10,6 +10,8 @@ mod history;
 mod settings;
 
 use std::fmt;
+#[cfg(feature = "metrics")]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -219,6 +221,13 @@ impl Inner {
     fn sample(&self) {
         let snapshot = self.metrics();
         self.history.lock().push(&snapshot);
+        #[cfg(feature = "metrics")]
+        if self.settings.metrics_facade {
+            let pass_on = AssertUnwindSafe(|| snapshot.record_to_facade());
+            if catch_unwind(pass_on).is_err() {
+                log::error!("millpond: a panic in the recorder of the metrics facade");
+            }
+        }
     }
 }
 

@@ -8,6 +8,8 @@ pub(super) struct Settings {
     pub(super) sample_interval: Duration,
     pub(super) history_interval: Duration,
     pub(super) history_depth: usize,
+    #[cfg(feature = "metrics")]
+    pub(super) metrics_facade: bool,
 }
 
 impl Default for Settings {
@@ -16,6 +18,8 @@ impl Default for Settings {
             sample_interval: Duration::from_secs(1),
             history_interval: Duration::from_secs(10),
             history_depth: 8640,
+            #[cfg(feature = "metrics")]
+            metrics_facade: false,
         }
     }
 }
@@ -48,6 +52,14 @@ impl HubBuilder {
     pub fn history(mut self, interval: Duration, depth: usize) -> Self {
         self.settings.history_interval = interval;
         self.settings.history_depth = depth;
+        self
+    }
+
+    /// Whether each sample is passed on to the recorder that is installed with the `metrics`
+    /// facade; `false` by default.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_facade(mut self, on: bool) -> Self {
+        self.settings.metrics_facade = on;
         self
     }
 

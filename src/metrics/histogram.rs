@@ -1,8 +1,9 @@
 //! Histograms while they are recorded.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::distribution::{BUCKETS, Distribution, STEP, Unit, bucket_of, bucket_of_steps};
+use crate::sync::AtomicU64;
 
 /// Buckets, sum and largest value. Either one thread at a time records with
 /// [`record_alone`](Self::record_alone), or any number with [`record`](Self::record).
@@ -15,7 +16,7 @@ pub(crate) struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self {
-            counts: [const { AtomicU64::new(0) }; BUCKETS],
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
             sum: AtomicU64::new(0),
             max: AtomicU64::new(0),
         }

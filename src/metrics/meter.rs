@@ -11,11 +11,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use super::distribution::Distribution;
 use super::histogram::Histogram;
 use super::window::{BLOCK, FAILED, Window};
+use crate::sync::{AtomicU32, AtomicU64, fence};
 
 /// So often a reader tries to read while nothing is added; it takes a fraction of the time
 /// that a block of operations does.
@@ -51,7 +51,7 @@ impl Meter {
             block: window.block() as u32,
             noted: AtomicU32::new(window.block() as u32),
             window,
-            notes: [const { AtomicU32::new(0) }; BLOCK],
+            notes: std::array::from_fn(|_| AtomicU32::new(0)),
             response_time: Histogram::default(),
         }
     }
@@ -120,24 +120,27 @@ impl Meter {
     /// Adds how long operations took to a distribution.
     pub(crate) fn read_response_time(&self, all: &mut Distribution) {
         let mut own = Distribution::default();
-        for attempt in 1..=TRIES {
-            let version = self.version.load(Acquire);
-            own.clear();
-            self.response_time.read_into(&mut own);
-            let notes = self.notes().iter();
-            for note in notes.map(|note| note.load(Relaxed)) {
-                if note & FAILED == 0 {
-                    own.add_step(note);
-                }
-            }
-            fence(Acquire);
-            let unchanged = self.version.load(Relaxed) == version && version % 2 == 0;
-            if unchanged || attempt == TRIES {
+        for _ in 0..TRIES {
+            if self.try_read(&mut own) {
                 break;
             }
             std::hint::spin_loop();
         }
         all.add(&own);
+    }
+
+    /// Reads how long operations took; whether nothing was being added meanwhile.
+    pub(super) fn try_read(&self, own: &mut Distribution) -> bool {
+        let version = self.version.load(Acquire);
+        own.clear();
+        self.response_time.read_into(own);
+        for note in self.notes().iter().map(|note| note.load(Relaxed)) {
+            if note & FAILED == 0 {
+                own.add_step(note);
+            }
+        }
+        fence(Acquire);
+        version.is_multiple_of(2) && self.version.load(Relaxed) == version
     }
 }
 

@@ -7,8 +7,8 @@
 //! line. [`histogram`] holds durations and sizes in buckets of fixed bounds, [`window`] the
 //! last requests, [`meter`] is what each connection's slot counts. [`distribution`] is what a
 //! histogram looks like when it is read. [`snapshot`] is everything at one moment, [`table`]
-//! prints it for people, [`families`] names it for machines and [`text`] writes it for
-//! Prometheus.
+//! prints it for people, [`families`] names it for machines, [`text`] writes it for
+//! Prometheus, and `facade` passes it on to other libraries.
 //!
 //! # Invariants
 //!
@@ -18,9 +18,13 @@
 //! 3. Counters never go backwards.
 
 mod distribution;
+#[cfg(feature = "metrics")]
+mod facade;
 mod families;
 pub(crate) mod histogram;
 pub(crate) mod meter;
+#[cfg(all(test, millpond_loom))]
+mod model;
 mod snapshot;
 mod table;
 mod text;

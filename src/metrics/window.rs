@@ -8,13 +8,14 @@
 //! A connection that takes so long for its block that others have claimed its places again
 //! does not copy it: its requests are too few to matter.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::distribution::STEP;
 use super::meter::Meter;
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// The most places in a block.
-pub(crate) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = if cfg!(millpond_loom) { 2 } else { 32 };
 /// The most requests that a window holds, and the most writers that it makes room for.
 const MOST: u32 = 1 << 20;
 /// A place that holds nothing.
