@@ -200,6 +200,11 @@ impl Redis {
             commands.push(select);
         }
         commands.push(set_name(&self.config.client_name));
+        if !used {
+            // A server that still loads its data, or wants a password, takes all of the above
+            // and refuses work: better known now than by an operation.
+            commands.push(cmd("PING"));
+        }
         commands
     }
 

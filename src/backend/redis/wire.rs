@@ -132,8 +132,13 @@ pub(super) fn converse(
                 // A server that does not know RESET, or a proxy.
                 Value::ServerError(error) if name == b"RESET" => return Err(error.into()),
                 _ if name == b"RESET" => left_over += 1,
-                // The name is a courtesy: servers and proxies may refuse it.
-                Value::ServerError(error) if name == b"CLIENT" && is_refusal(&error) => break,
+                // The name is a courtesy, and not every user may ping: servers and proxies may
+                // refuse both.
+                Value::ServerError(error)
+                    if (name == b"CLIENT" || name == b"PING") && is_refusal(&error) =>
+                {
+                    break;
+                }
                 Value::ServerError(error) => return Err(error.into()),
                 _ => break,
             }
