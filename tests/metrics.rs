@@ -236,6 +236,15 @@ fn prometheus_has_nothing_to_say_against_the_text() {
 }
 
 #[test]
+fn every_name_is_in_the_readme() {
+    let readme = include_str!("../README.md");
+    eventful().visit(|sample| {
+        let name = format!("| `{}` |", sample.family.name);
+        assert!(readme.contains(&name), "{name}");
+    });
+}
+
+#[test]
 fn a_snapshot_is_a_table_json_and_figures() {
     let snapshot = eventful();
     let table = snapshot.to_string();
