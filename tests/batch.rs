@@ -1,247 +1,17 @@
 //! The batch engine's own logic, on a backend that does what each operation says.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millpond::backend::{self, Backend};
-use millpond::batch::{Batch, BatchBuilder, Flush, WhenFull, read_json_lines, wait_all};
-use millpond::{
-    Deadline, Envelope, Error, ErrorKind, ManageConnection, Operation, Outcome, Phase, Pool,
-    Priority, RetryPolicy, Ticket,
-};
-use serde::{Deserialize, Serialize};
+use millpond::batch::{Batch, Flush, WhenFull, read_json_lines, wait_all};
+use millpond::{ErrorKind, Operation, Outcome, Priority, RetryPolicy};
 
-/// What the backend does with an operation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-enum Act {
-    #[default]
-    Answer,
-    Refuse,
-    /// Fails so many times without effect, then answers.
-    FailFirst(u32),
-    /// Fails so many times, perhaps with an effect, then answers.
-    DoubtFirst(u32),
-    Panic,
-}
+use work::{Act, Work, held, pool, quiet_panics, until, work};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Work {
-    number: u64,
-    act: Act,
-    #[serde(flatten)]
-    envelope: Envelope,
-}
-
-fn work(number: u64) -> Work {
-    Work {
-        number,
-        act: Act::Answer,
-        envelope: Envelope::default(),
-    }
-}
-
-impl Work {
-    fn act(mut self, act: Act) -> Self {
-        self.act = act;
-        self
-    }
-}
-
-impl Operation for Work {
-    fn envelope(&self) -> &Envelope {
-        &self.envelope
-    }
-
-    fn envelope_mut(&mut self) -> &mut Envelope {
-        &mut self.envelope
-    }
-
-    fn validate(&self) -> Result<(), Error> {
-        if self.number == u64::MAX {
-            let message = "not a number that is served";
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                Phase::Operation,
-                message,
-            ));
-        }
-        Ok(())
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.envelope.size()
-    }
-
-    fn statement(&self) -> Cow<'_, str> {
-        "WORK ?".into()
-    }
-}
-
-/// What all connections share.
-#[derive(Default)]
-struct Script {
-    /// While set, nothing is answered: a frozen server.
-    frozen: Mutex<bool>,
-    thawed: Condvar,
-    /// Sizes of the groups, and what they held.
-    groups: Mutex<Vec<Vec<u64>>>,
-    attempts: Mutex<HashMap<u64, u32>>,
-    pause: Mutex<Duration>,
-    down: AtomicBool,
-}
-
-impl Script {
-    fn freeze(&self) {
-        *self.frozen.lock().expect("no poison") = true;
-    }
-
-    fn thaw(&self) {
-        *self.frozen.lock().expect("no poison") = false;
-        self.thawed.notify_all();
-    }
-
-    fn groups(&self) -> Vec<Vec<u64>> {
-        self.groups.lock().expect("no poison").clone()
-    }
-
-    fn order(&self) -> Vec<u64> {
-        self.groups().concat()
-    }
-
-    fn answer(&self, work: &Work, deadline: Deadline) -> Result<u64, Error> {
-        let fail = |kind| Error::new(kind, Phase::Operation, "scripted");
-        let mut frozen = self.frozen.lock().expect("no poison");
-        while *frozen {
-            let left = deadline.remaining().unwrap_or(Duration::from_secs(60));
-            if left.is_zero() {
-                return Err(fail(ErrorKind::DeadlineExceeded).with_outcome_unknown());
-            }
-            (frozen, _) = self.thawed.wait_timeout(frozen, left).expect("no poison");
-        }
-        drop(frozen);
-        let mut attempts = self.attempts.lock().expect("no poison");
-        let attempt = attempts.entry(work.number).or_default();
-        *attempt += 1;
-        match work.act {
-            Act::Refuse => Err(fail(ErrorKind::Constraint)),
-            Act::FailFirst(times) if *attempt <= times => Err(fail(ErrorKind::ConnectionLost)),
-            Act::DoubtFirst(times) if *attempt <= times => {
-                Err(fail(ErrorKind::ConnectionLost).with_outcome_unknown())
-            }
-            Act::Panic => {
-                drop(attempts);
-                panic!("scripted");
-            }
-            _ => Ok(work.number * 2),
-        }
-    }
-}
-
-struct Scripted(Arc<Script>);
-
-impl ManageConnection for Scripted {
-    type Connection = ();
-    type Error = io::Error;
-
-    fn connect(&self) -> io::Result<()> {
-        if self.0.down.load(SeqCst) {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        Ok(())
-    }
-
-    fn is_valid(&self, (): &mut ()) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn has_broken(&self, (): &mut ()) -> bool {
-        self.0.down.load(SeqCst)
-    }
-}
-
-impl Backend for Scripted {
-    const NAME: &'static str = "scripted";
-
-    const NATIVE_BATCH: bool = true;
-
-    type Operation = Work;
-
-    type Reply = u64;
-
-    fn endpoint(&self) -> String {
-        "nowhere:0".into()
-    }
-
-    fn classify(_: &io::Error) -> ErrorKind {
-        ErrorKind::Connect(millpond::ConnectFailure::Refused)
-    }
-
-    fn execute(&self, (): &mut (), work: &Work, deadline: Deadline) -> Result<u64, Error> {
-        let mut outcomes = self.execute_batch(&mut (), &[work], deadline);
-        outcomes.remove(0).into_result()
-    }
-
-    fn execute_batch(&self, (): &mut (), group: &[&Work], deadline: Deadline) -> Vec<Outcome<u64>> {
-        let numbers = group.iter().map(|work| work.number).collect();
-        self.0.groups.lock().expect("no poison").push(numbers);
-        let pause = *self.0.pause.lock().expect("no poison");
-        thread::sleep(pause);
-        let answers = group
-            .iter()
-            .map(|work| self.0.answer(work, deadline).into());
-        answers.collect()
-    }
-}
-
-fn pool(max_size: u32) -> (Pool<Scripted>, Arc<Script>) {
-    backend::adopt::<Scripted>();
-    let script = Arc::new(Script::default());
-    let pool = Pool::builder()
-        .max_size(max_size)
-        .connection_timeout(Duration::from_secs(2))
-        .build(Scripted(Arc::clone(&script)))
-        .expect("nothing can fail");
-    (pool, script)
-}
-
-/// A batch of one worker, whose worker is kept busy by a first operation (number 0) until
-/// the script is thawed.
-fn held(
-    set: impl FnOnce(BatchBuilder<Scripted>) -> BatchBuilder<Scripted>,
-) -> (Batch<Scripted>, Arc<Script>, Ticket<u64>) {
-    let (pool, script) = pool(1);
-    let batch = set(Batch::builder(pool).workers(1))
-        .build()
-        .expect("starts");
-    script.freeze();
-    let first = batch.submit(work(0)).expect("room");
-    until("the worker has it", || script.groups().len() == 1);
-    (batch, script, first)
-}
-
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(10), "in vain: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn quiet_panics() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if panic.payload().downcast_ref::<&str>() != Some(&"scripted") {
-            usual(panic);
-        }
-    }));
-}
+mod work;
 
 #[test]
 fn every_operation_gets_its_own_reply() {
@@ -815,4 +585,47 @@ fn a_ticket_can_be_waited_for_in_parts() {
             .is_ok_and(|outcome| outcome.is_done())
     );
     drop(batch);
+}
+
+#[test]
+fn a_callback_may_drop_the_last_handle_or_close() {
+    for closes in [false, true] {
+        let (pool, _) = pool(1);
+        let batch = Batch::builder(pool).workers(1).build().expect("starts");
+        let (told, tells) = channel();
+        let ticket = batch.submit(work(1)).expect("room");
+        let rest = batch.submit(work(2)).expect("room");
+        let start = Instant::now();
+        ticket.on_outcome(move |outcome| {
+            if closes {
+                batch.close(Duration::from_secs(20));
+            }
+            drop(batch);
+            told.send(outcome.is_done()).expect("somebody listens");
+        });
+        assert!(tells.recv().expect("told"));
+        assert!(rest.wait().is_done());
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn callbacks_of_what_the_dispatcher_settles_may_take_their_time() {
+    let (batch, script, first) = held(|batch| batch.max_operations(2));
+    let (told, tells) = channel();
+    let again = batch.clone();
+    let late = work(1).deadline(Duration::from_millis(20));
+    let late = batch.submit(late).expect("room");
+    late.on_outcome(move |outcome| {
+        // The dispatcher goes on meanwhile, and this has given its room back.
+        let next = work(2).deadline(Duration::from_millis(20));
+        let next = again.submit(next).expect("room").wait();
+        told.send((outcome, next)).expect("somebody listens");
+        drop(again);
+    });
+    let (late, next) = tells.recv_timeout(Duration::from_secs(5)).expect("told");
+    assert!(matches!(late, Outcome::NotExecuted(_)), "{late:?}");
+    assert!(matches!(next, Outcome::NotExecuted(_)), "{next:?}");
+    script.thaw();
+    assert!(first.wait().is_done());
 }

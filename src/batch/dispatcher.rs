@@ -9,6 +9,7 @@
 //! closing is over; then everything that is left gets its outcome here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::job::{Group, Job, Report};
 use super::queue::{Queue, Room};
 use super::settings::{Flush, WhenFull};
 use super::sizing::Sizing;
+use super::threads::{self, Role};
 use super::ticket::{Cell, Expiry};
 use super::{Shared, closed};
 use crate::backend::Backend;
@@ -104,23 +106,38 @@ impl<B: Backend> Dispatcher<B> {
 
     /// Runs until the batch is closed and everything has its outcome.
     pub(super) fn run(mut self) {
-        loop {
-            self.hear_reports();
-            let took_in = self.take_in();
-            let now = self.shared.clock.now();
-            self.expire(now);
-            self.bring_back(now);
-            self.shed();
-            let sent = self.send_off(now);
-            self.note_depths();
-            if self.is_finished(now) {
-                break;
-            }
-            if !took_in && !sent {
-                self.sleep(now);
+        threads::enlist(Role::Dispatcher, &self.shared);
+        // What an operation says of itself is the program's code.
+        while let Ok(goes_on) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
+            if !goes_on {
+                return self.give_up();
             }
         }
+        log::error!(
+            "millpond: a panic in an operation's description; the batch of pool {} is closed",
+            self.shared.pool.name()
+        );
+        self.shared.close_at(0);
         self.give_up();
+    }
+
+    /// Does what there is to do, or sleeps; whether there will be more.
+    fn turn(&mut self) -> bool {
+        self.hear_reports();
+        let took_in = self.take_in();
+        let now = self.shared.clock.now();
+        self.expire(now);
+        self.bring_back(now);
+        self.shed();
+        let sent = self.send_off(now);
+        self.note_depths();
+        if self.is_finished(now) {
+            return false;
+        }
+        if !took_in && !sent {
+            self.sleep(now);
+        }
+        true
     }
 
     /// A number that was not given before.
@@ -386,6 +403,7 @@ impl<B: Backend> Dispatcher<B> {
         for cell in self.running.values().flatten() {
             cell.expire(true, cut);
         }
+        self.note_depths();
         self.shared.finish();
     }
 }

@@ -67,6 +67,7 @@ mod queue;
 mod refused;
 mod settings;
 mod sizing;
+mod threads;
 mod ticket;
 mod worker;
 
@@ -112,7 +113,7 @@ pub type Submitted<B> = Result<Ticket<<B as Backend>::Reply>, Refused<<B as Back
 /// clone. See the [module](self).
 ///
 /// When the last handle is dropped without [`close`](Self::close), it waits for up to 30
-/// seconds until everything has its outcome.
+/// seconds until everything has its outcome; not so in a callback of one of its operations.
 pub struct Batch<B: Backend>(Arc<Root<B>>);
 
 /// What the handles share; when it goes, the batch closes.
@@ -202,6 +203,9 @@ impl<B: Backend> Drop for Root<B> {
         let shared = &self.shared;
         let already = shared.is_closed();
         shared.close_at(after(shared.clock.now(), CLOSE_ON_DROP));
+        if threads::is_own(shared) {
+            return;
+        }
         shared.wait_until_finished();
         if already {
             return;
@@ -448,10 +452,15 @@ impl<B: Backend> Batch<B> {
     /// outcome: what is not over within `limit` is then
     /// [`NotExecuted`](crate::Outcome::NotExecuted) or, if it was begun,
     /// [`Unknown`](crate::Outcome::Unknown). Returns what happened over the batch's whole life.
+    ///
+    /// In a callback of one of its own operations it does not wait, since that would be for
+    /// the callback itself.
     pub fn close(&self, limit: Duration) -> BatchMetrics {
         let shared = &self.0.shared;
         shared.close_at(after(shared.clock.now(), limit));
-        shared.wait_until_finished();
+        if !threads::is_own(shared) {
+            shared.wait_until_finished();
+        }
         shared.metrics()
     }
 

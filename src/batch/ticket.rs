@@ -18,7 +18,9 @@ use parking_lot::Mutex;
 
 use super::counters::{Counters, OutcomeKind};
 use super::gate::Gate;
+use super::threads;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::keeper::crew;
 use crate::operation::Outcome;
 
 type Callback<R> = Box<dyn FnOnce(Outcome<R>) + Send>;
@@ -95,7 +97,7 @@ pub(super) enum Expiry {
     Running,
 }
 
-impl<R> Cell<R> {
+impl<R: Send + 'static> Cell<R> {
     /// A cell of a queued operation of this size, which the gate has let in.
     pub(super) fn new(home: Arc<Home>, size: usize) -> Self {
         let inner = Inner {
@@ -241,9 +243,17 @@ impl<R> Cell<R> {
             Listener::Callback(callback) => {
                 inner.stage = Stage::Gone;
                 drop(inner);
+                if queued {
+                    self.home.gate.release(1, self.size);
+                }
                 // It may take long: nobody waits for it who need not.
                 wakes.wake();
-                call_back(callback, outcome);
+                if threads::is_dispatcher() {
+                    crew::submit(Box::new(move || call_back(callback, outcome)));
+                } else {
+                    call_back(callback, outcome);
+                }
+                return true;
             }
         }
         if queued {
@@ -325,7 +335,7 @@ fn call_back<R>(callback: Callback<R>, outcome: Outcome<R>) {
 #[must_use = "the outcome comes here"]
 pub struct Ticket<R>(Arc<Cell<R>>);
 
-impl<R> Ticket<R> {
+impl<R: Send + 'static> Ticket<R> {
     pub(super) fn new(cell: Arc<Cell<R>>) -> Self {
         Self(cell)
     }
@@ -363,9 +373,10 @@ impl<R> Ticket<R> {
         self.0.cancel()
     }
 
-    /// Has the outcome handed to this function, on the thread of the batch that finds it
-    /// out (or on this one, if it is there already). It should be quick; a panic in it is
-    /// logged and harms nobody.
+    /// Has the outcome handed to this function, on a thread in the background (or on this one,
+    /// if it is there already). It should be quick, since it may hold up a worker of the
+    /// batch, and must not wait for other tickets of the same batch. It may submit, cancel and
+    /// close. A panic in it is logged and harms nobody.
     pub fn on_outcome(self, callback: impl FnOnce(Outcome<R>) + Send + 'static) {
         self.0.on_outcome(Box::new(callback));
     }
@@ -404,7 +415,7 @@ pub struct Progress {
 /// });
 /// # }
 /// ```
-pub fn wait_all<R>(
+pub fn wait_all<R: Send + 'static>(
     tickets: impl IntoIterator<Item = Ticket<R>>,
     mut progress: impl FnMut(Progress),
 ) -> Vec<Outcome<R>> {

@@ -14,6 +14,7 @@ use crossbeam_channel::Receiver;
 use super::Shared;
 use super::counters::{OutcomeKind, Tally};
 use super::job::{Again, Group, Job, Report};
+use super::threads::{self, Role};
 use super::ticket::Wakes;
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between};
@@ -25,6 +26,7 @@ use crate::recovery::may_retry;
 
 /// Executes groups until the dispatcher is gone.
 pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group<B>>) {
+    threads::enlist(Role::Worker, shared);
     for group in groups {
         let report = execute(shared, group);
         shared.home.counters.running.fetch_sub(1, Relaxed);
