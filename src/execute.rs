@@ -14,7 +14,9 @@ impl<B: Backend> Pool<B> {
     /// Takes a lease, runs the operation, and tries again what is safe to try again: what
     /// was certainly not applied, or is [`idempotent`](Operation::idempotent) or a read; as
     /// often and with such pauses as the operation's [`retry`](Operation::retry) policy or
-    /// else the pool's ([`retry_attempts`](crate::Builder::retry_attempts)) says.
+    /// else the pool's ([`retry_attempts`](crate::Builder::retry_attempts)) says. A pool that
+    /// has made a hundred retries more than its operations earned, each a tenth of one, makes
+    /// no more of them until they have.
     ///
     /// The operation's [`deadline`](Operation::deadline) is total: waiting for a lease,
     /// connecting, attempts and pauses together, and it holds on a server that has
@@ -47,6 +49,7 @@ impl<B: Backend> Pool<B> {
                 &usual
             }
         };
+        self.earn_retries(1);
         let mut failed = 0;
         loop {
             let mut lease = self.get_until(deadline).map_err(without_connection)?;
@@ -61,7 +64,8 @@ impl<B: Backend> Pool<B> {
             failed += 1;
             let again = failed < policy.attempts() && may_retry(&error, operation.may_repeat());
             let pause = policy.pause(failed, &error);
-            if !again || deadline.remaining().is_some_and(|left| left <= pause) {
+            let too_late = deadline.remaining().is_some_and(|left| left <= pause);
+            if !again || too_late || !self.spend_retry() {
                 PooledConnection::failed(&lease, took(), &error);
                 return Err(error);
             }

@@ -51,6 +51,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         Ok(lease) => {
             let jobs = settler.begin(group.jobs);
             let start = shared.clock.now();
+            shared.pool.earn_retries(1);
             let counters = &shared.home.counters;
             for job in jobs.iter().filter(|job| job.failed == 0) {
                 counters.queue_time.record(start.saturating_sub(job.since));
@@ -162,6 +163,9 @@ struct Settler<'a, B: Backend> {
     again: Vec<Again<B>>,
     keys: Vec<Box<str>>,
     tally: Tally,
+    /// Whether the pool's budget allows this group's operations another attempt; a group counts
+    /// as one.
+    paid: Option<bool>,
 }
 
 impl<'a, B: Backend> Settler<'a, B> {
@@ -172,6 +176,7 @@ impl<'a, B: Backend> Settler<'a, B> {
             again: Vec::new(),
             keys: Vec::new(),
             tally: Tally::default(),
+            paid: None,
         }
     }
 
@@ -204,7 +209,7 @@ impl<'a, B: Backend> Settler<'a, B> {
 
     /// When the operation is tried again after this error, if it is; it is back in the
     /// queue then.
-    fn again_at(&self, job: &Job<B>, error: &Error) -> Option<Ticks> {
+    fn again_at(&mut self, job: &Job<B>, error: &Error) -> Option<Ticks> {
         let policy = job
             .operation
             .envelope()
@@ -217,7 +222,9 @@ impl<'a, B: Backend> Settler<'a, B> {
         if due >= job.deadline || self.shared.is_cut_off() {
             return None;
         }
-        job.cell.again(error).then_some(due)
+        let pool = &self.shared.pool;
+        let paid = *self.paid.get_or_insert_with(|| pool.spend_retry());
+        (paid && job.cell.again(error)).then_some(due)
     }
 
     fn settle(self) -> (Vec<Again<B>>, Vec<Box<str>>) {

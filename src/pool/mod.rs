@@ -360,6 +360,16 @@ impl<M: ManageConnection> Pool<M> {
         }
     }
 
+    /// Operations are begun, which earns retries.
+    pub(crate) fn earn_retries(&self, operations: u32) {
+        self.0.shared.budget.earn(operations);
+    }
+
+    /// Whether a retry was earned; then it is to be made.
+    pub(crate) fn spend_retry(&self) -> bool {
+        self.0.shared.budget.spend()
+    }
+
     /// An attempt failed like this, and there will be another.
     pub(crate) fn note_retry(&self, error: &Error) {
         if let Some(requests) = &self.0.shared.requests {

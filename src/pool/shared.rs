@@ -26,6 +26,7 @@ use crate::clock::{Clock, Ticks, after, between, ticks};
 use crate::error::{Error, ErrorKind};
 use crate::event::{CheckinEvent, CheckoutEvent, TimeoutEvent};
 use crate::keeper::Membership;
+use crate::recovery::Budget;
 
 /// For how long a check counts for the lease that it was made for, which another
 /// thread may have to be woken up for.
@@ -47,6 +48,7 @@ pub(super) struct Shared<M: ManageConnection> {
     /// `None` when metrics are off.
     pub(super) requests: Option<Requests>,
     pub(super) pulse: Pulse,
+    pub(super) budget: Budget,
     pub(super) membership: OnceLock<Membership>,
 }
 
@@ -101,6 +103,7 @@ impl<M: ManageConnection> Shared<M> {
                     max_size,
                 )
             }),
+            budget: Budget::default(),
             pulse: Pulse::new(settings.health_check_interval, clock.now()),
             membership: OnceLock::new(),
             manager,

@@ -4,11 +4,14 @@
 //! what can succeed without anybody changing anything
 //! ([`Error::is_retryable`]). Pauses grow exponentially with full jitter, so that
 //! many callers do not come back at once; where the server said that it is overloaded,
-//! half of the pause is certain, since full jitter can draw next to nothing. (See "Exponential
+//! half of the pause is certain, since full jitter can draw next to nothing. And a pool makes
+//! at most one retry for ten operations in the long run ([`Budget`]). (See "Exponential
 //! Backoff And Jitter", AWS Architecture Blog, 2015.)
 
+mod budget;
 mod retry;
 pub(crate) mod seconds;
 
+pub(crate) use self::budget::Budget;
 pub use self::retry::RetryPolicy;
 pub(crate) use self::retry::may_retry;

@@ -215,7 +215,7 @@ fn pool_on<S: Subject>(server: &S) -> Pool<S::Backend> {
     pool.expect("opens")
 }
 
-fn wait<R>(tickets: Vec<Ticket<R>>) -> Vec<Outcome<R>> {
+fn wait<R: Send + 'static>(tickets: Vec<Ticket<R>>) -> Vec<Outcome<R>> {
     millpond::batch::wait_all(tickets, |_| ())
 }
 
