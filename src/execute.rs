@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Operation;
 use crate::pool::{Pool, PooledConnection};
 use crate::recovery::may_retry;
+use crate::resources;
 
 impl<B: Backend> Pool<B> {
     /// Takes a lease, runs the operation, and tries again what is safe to try again: what
@@ -40,6 +41,9 @@ impl<B: Backend> Pool<B> {
         };
         let valid = operation.validate();
         valid.map_err(|error| without_connection(self.locate(error)))?;
+        if let Some(error) = resources::refuse(operation.envelope().priority()) {
+            return Err(without_connection(self.locate(error)));
+        }
         let deadline = Deadline::from(operation.envelope().deadline());
         let usual;
         let policy = match operation.envelope().retry() {

@@ -29,6 +29,7 @@ use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, between, ticks};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
+use crate::resources;
 
 /// How long an operation that is being executed at its deadline may take to come to an
 /// end; the backends cut it off before.
@@ -300,7 +301,10 @@ impl<B: Backend> Dispatcher<B> {
 
     /// How many operations the next group may have.
     fn group_limit(&self) -> usize {
-        let limit = self.sizing.limit();
+        let mut limit = self.sizing.limit();
+        if resources::is_short() {
+            limit = limit.div_ceil(2);
+        }
         if B::NATIVE_BATCH {
             return limit;
         }

@@ -99,6 +99,7 @@ use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::{Operation as _, Priority};
 use crate::pool::Pool;
 use crate::recovery::RetryPolicy;
+use crate::resources;
 
 /// The most operations that a channel holds before the dispatcher takes them.
 const CHANNEL: usize = 4096;
@@ -392,6 +393,9 @@ impl<B: Backend> Batch<B> {
         operation.validate()?;
         if shared.is_closed() {
             return Err(closed("the batch is closed"));
+        }
+        if let Some(error) = resources::refuse(operation.envelope().priority()) {
+            return Err(error);
         }
         let gate = &shared.home.gate;
         let (max_operations, max_bytes) = gate.limits();

@@ -27,6 +27,7 @@ use crate::health::{HealthReport, PoolHealth};
 use crate::keeper::{self, Membership, Tended, crew};
 use crate::metrics::Snapshot;
 use crate::pool::{Pool, PoolMetrics};
+use crate::resources;
 
 #[cfg(feature = "batch")]
 pub use self::history::BatchPoint;
@@ -206,15 +207,15 @@ impl Inner {
             pools,
             #[cfg(feature = "batch")]
             batches: batches.iter().map(|read| read()).collect(),
-            resources: crate::resources::ResourceMetrics::default(),
-            health: HealthReport::new(health, Vec::new()),
+            resources: resources::metrics(),
+            health: HealthReport::new(health, resources::reasons()),
         }
     }
 
     fn health(&self) -> HealthReport {
         let pools = self.pools.read().clone();
         let pools = pools.iter().map(|pool| pool.health()).collect();
-        HealthReport::new(pools, Vec::new())
+        HealthReport::new(pools, resources::reasons())
     }
 
     /// What is due at each sample.

@@ -12,6 +12,7 @@ use super::distribution::Distribution;
 use crate::batch::BatchMetrics;
 use crate::health::Health;
 use crate::pool::PoolMetrics;
+use crate::resources::ResourceMetrics;
 
 /// A figure's name, what it means, and how it behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,6 +304,61 @@ static POOL: &[Row<PoolMetrics>] = &[
     ),
 ];
 
+static PROCESS: &[Row<ResourceMetrics>] = &[
+    (
+        gauge("process_resident_memory_bytes", "Memory in use."),
+        |process, emit| emit(None, process.memory_bytes.into()),
+    ),
+    (
+        counter("process_cpu_seconds_total", "Processor time used."),
+        |process, emit| emit(None, process.cpu_seconds.into()),
+    ),
+    (
+        gauge("process_open_fds", "Open file descriptors."),
+        |process, emit| emit(None, process.open_files.into()),
+    ),
+    (gauge("process_threads", "Threads."), |process, emit| {
+        emit(None, process.threads.into())
+    }),
+    (
+        gauge(
+            "millpond_memory_limit_bytes",
+            "Memory that may be used, if that is limited.",
+        ),
+        |process, emit| {
+            if let Some(limit) = process.memory_limit_bytes {
+                emit(None, limit.into());
+            }
+        },
+    ),
+    (
+        gauge(
+            "millpond_cpu_ratio",
+            "Share of the allowed processor time that is used.",
+        ),
+        |process, emit| emit(None, (process.cpu_percent / 100.0).into()),
+    ),
+    (
+        gauge("millpond_shedding", "1 while load is shed, by cause."),
+        |process, emit| {
+            let on = |short| u64::from(short).into();
+            emit(Some(("cause", "memory")), on(process.short_of_memory));
+            emit(Some(("cause", "cpu")), on(process.short_of_cpu));
+        },
+    ),
+    (
+        counter("millpond_sheds_total", "Times that shedding began."),
+        |process, emit| emit(None, process.sheds.into()),
+    ),
+    (
+        counter(
+            "millpond_refused_for_resources_total",
+            "Operations refused while load was shed.",
+        ),
+        |process, emit| emit(None, process.refused.into()),
+    ),
+];
+
 /// The names of the priorities, as a queue lists them.
 #[cfg(feature = "batch")]
 const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
@@ -421,7 +477,7 @@ impl Snapshot {
                     ("db_system_name", system(pool.backend)),
                 ];
                 read(pool, &mut |label, value| {
-                    show(&mut see, family, labels, label, value);
+                    show(&mut see, family, &labels, label, value);
                 });
             }
         }
@@ -433,9 +489,14 @@ impl Snapshot {
                     ("db_client_connection_pool_name", &*batch.pool),
                 ];
                 read(batch, &mut |label, value| {
-                    show(&mut see, family, labels, label, value);
+                    show(&mut see, family, &labels, label, value);
                 });
             }
+        }
+        for (family, read) in PROCESS {
+            read(&self.resources, &mut |label, value| {
+                show(&mut see, family, &[], label, value);
+            });
         }
     }
 }
@@ -452,19 +513,14 @@ fn system(backend: &'static str) -> &'static str {
 fn show(
     see: &mut impl FnMut(Sample<'_>),
     family: &'static Family,
-    [first, second]: [(&'static str, &str); 2],
-    third: Option<(&'static str, &str)>,
+    labels: &[(&'static str, &str)],
+    own: Option<(&'static str, &str)>,
     value: Value<'_>,
 ) {
-    let three = [first, second, third.unwrap_or_default()];
-    let labels = if third.is_some() {
-        &three[..]
-    } else {
-        &three[..2]
-    };
+    let labels: Vec<_> = labels.iter().copied().chain(own).collect();
     see(Sample {
         family,
-        labels,
+        labels: &labels,
         value,
     });
 }

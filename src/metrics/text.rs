@@ -76,6 +76,9 @@ fn bounds(distribution: &Distribution) -> impl Iterator<Item = (f64, u64)> + '_ 
 }
 
 fn labels(text: &mut String, labels: &[(&'static str, &str)], bound: Option<f64>) {
+    if labels.is_empty() && bound.is_none() {
+        return;
+    }
     text.push('{');
     let mut separator = "";
     for (name, value) in labels {

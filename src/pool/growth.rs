@@ -23,6 +23,7 @@ use super::ledger::Ledger;
 use super::shared::Shared;
 use crate::clock::{NEVER, Ticks, after, between, ticks};
 use crate::keeper::crew;
+use crate::resources;
 
 /// How long the idle connections may be fewer than `min_idle` before the pool
 /// opens more, as long as `min_idle` connections exist at all; and how often the
@@ -145,7 +146,8 @@ impl<M: ManageConnection> Shared<M> {
         let background = now >= ledger.background_retry_at;
         let demand = Demand {
             max_size: ledger.max_size,
-            max_connecting: if may_retry {
+            // While resources are short, one connection has to do.
+            max_connecting: if may_retry && (survey.open == 0 || !resources::is_short()) {
                 self.settings.max_connecting
             } else {
                 0

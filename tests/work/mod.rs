@@ -144,6 +144,7 @@ impl Script {
     }
 }
 
+#[derive(Default)]
 pub struct Scripted(pub Arc<Script>);
 
 impl ManageConnection for Scripted {

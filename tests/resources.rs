@@ -1,0 +1,119 @@
+//! A process that really exceeds its limits: load is shed within two samples, and no more once
+//! resources suffice again.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use millpond::health::Concern;
+use millpond::resources::{self, Limits};
+use millpond::{Batch, ErrorKind, Health, Hub, Operation, Pool, Priority};
+
+use work::{Scripted, until, work};
+
+mod work;
+
+/// Two samples, the time to the first of them, and what a busy machine adds.
+const SOON: Duration = Duration::from_millis(1500 + 700);
+
+#[track_caller]
+fn soon(what: &str, condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    until(what, condition);
+    assert!(start.elapsed() < SOON, "{what} after {:?}", start.elapsed());
+}
+
+struct House {
+    pool: Pool<Scripted>,
+    batch: Batch<Scripted>,
+    hub: Hub,
+}
+
+impl House {
+    fn new() -> Self {
+        millpond::backend::adopt::<Scripted>();
+        let pool = Pool::builder().max_size(3).min_idle(Some(0));
+        let pool = pool.build(Scripted::default()).expect("opens");
+        let batch = Batch::builder(pool.clone()).workers(1).build();
+        let batch = batch.expect("starts");
+        let hub = Hub::new();
+        hub.watch(&pool);
+        Self { pool, batch, hub }
+    }
+
+    fn everything_is_accepted(&self) {
+        let low = work(1).priority(Priority::Low);
+        assert!(
+            self.batch
+                .submit(low.clone())
+                .expect("room")
+                .wait()
+                .is_done()
+        );
+        self.pool.execute(low).expect("runs");
+        assert_eq!(self.hub.health().health, Health::Up);
+    }
+
+    fn load_is_shed(&self, concern: Concern, setting: &str) {
+        let low = work(1).priority(Priority::Low);
+        let refused = self.batch.submit(low.clone()).expect_err("not now");
+        assert_eq!(refused.error().kind(), ErrorKind::ResourceLimit);
+        let error = self.pool.execute(low).expect_err("not now");
+        assert_eq!(error.kind(), ErrorKind::ResourceLimit);
+        assert!(error.to_string().contains(setting), "{error}");
+        let health = self.hub.health();
+        assert_eq!(health.health, Health::Degraded);
+        assert_eq!(health.resources[0].concern, concern);
+        // What is more urgent is served.
+        assert!(self.batch.submit(work(2)).expect("room").wait().is_done());
+        self.pool.execute(work(2)).expect("runs");
+        // With what there is: no connection is added.
+        let lease = self.pool.get().expect("a lease");
+        let before = self.pool.state().connections;
+        assert!(self.pool.get_timeout(Duration::from_millis(100)).is_err() || before > 1);
+        assert_eq!(self.pool.state().connections, before);
+        drop(lease);
+        assert!(self.hub.metrics().resources.refused >= 2);
+    }
+}
+
+#[test]
+fn load_is_shed_while_resources_are_short() {
+    let house = House::new();
+    house.everything_is_accepted();
+
+    let used = resources::metrics().memory_bytes >> 20;
+    assert!(used > 0, "a process uses memory");
+    resources::set_limits(Limits::new().memory_mib(used + 100));
+    let hoard = vec![7_u8; 300 << 20];
+    let short = || resources::metrics().short_of_memory;
+    soon("memory is short", short);
+    house.load_is_shed(Concern::Memory, "PERFORMANCE_MEMORY_LIMIT_MB");
+    assert!(std::hint::black_box(&hoard)[hoard.len() - 1] == 7);
+    drop(hoard);
+    soon("memory suffices", || !short());
+    house.everything_is_accepted();
+    assert_eq!(resources::metrics().sheds, 1);
+
+    resources::set_limits(Limits::new().cpu_percent(20.0));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let short = || resources::metrics().short_of_cpu;
+        soon("processors are short", short);
+        house.load_is_shed(Concern::Cpu, "PERFORMANCE_CPU_LIMIT_PERCENT");
+        stop.store(true, Relaxed);
+        soon("processors suffice", || !short());
+    });
+    house.everything_is_accepted();
+    assert_eq!(resources::metrics().sheds, 2);
+
+    // Without limits, nothing is short.
+    resources::set_limits(Limits::new());
+    house.everything_is_accepted();
+}
