@@ -137,6 +137,7 @@
 //!
 //! Developed and tested on Linux.
 
+pub mod alerts;
 pub mod backend;
 #[cfg(feature = "batch")]
 pub mod batch;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Mutex, RwLock};
 use r2d2::ManageConnection;
 
+use crate::alerts::{AlertLog, Engine};
 #[cfg(feature = "batch")]
 use crate::backend::Backend;
 #[cfg(feature = "batch")]
@@ -81,6 +82,7 @@ struct Inner {
     started: Instant,
     membership: OnceLock<Membership>,
     history: Mutex<History>,
+    alerts: Mutex<Engine>,
     pools: RwLock<Vec<Arc<dyn Watched>>>,
     #[cfg(feature = "batch")]
     batches: RwLock<Vec<Arc<dyn Fn() -> BatchMetrics + Send + Sync>>>,
@@ -118,6 +120,7 @@ impl Hub {
             settings.history_depth,
         );
         Self(Arc::new(Inner {
+            alerts: Mutex::new(Engine::new(settings.rules.clone())),
             settings,
             started: Instant::now(),
             membership: OnceLock::new(),
@@ -170,6 +173,18 @@ impl Hub {
         self.0.history.lock().points(span).cloned().collect()
     }
 
+    /// The alerts that fire, and those that did.
+    ///
+    /// ```
+    /// let hub = millpond::Hub::new();
+    /// for alert in hub.alerts().firing {
+    ///     println!("{alert}");
+    /// }
+    /// ```
+    pub fn alerts(&self) -> AlertLog {
+        self.0.alerts.lock().log()
+    }
+
     /// How the pool of this name did over the last `span`, as far as there is a history of it.
     ///
     /// ```
@@ -209,6 +224,7 @@ impl Inner {
             batches: batches.iter().map(|read| read()).collect(),
             resources: resources::metrics(),
             health: HealthReport::new(health, resources::reasons()),
+            alerts: self.alerts.lock().log().firing,
         }
     }
 
@@ -220,8 +236,14 @@ impl Inner {
 
     /// What is due at each sample.
     fn sample(&self) {
-        let snapshot = self.metrics();
+        let snapshot = Arc::new(self.metrics());
         self.history.lock().push(&snapshot);
+        let news = self.alerts.lock().judge(&snapshot);
+        for alert in news {
+            for outlet in &self.settings.outlets {
+                outlet.tell(alert.clone());
+            }
+        }
         #[cfg(feature = "metrics")]
         if self.settings.metrics_facade {
             let pass_on = AssertUnwindSafe(|| snapshot.record_to_facade());

@@ -1,13 +1,17 @@
 //! A hub's settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hub;
+use crate::alerts::{HandleAlert, LogAlerts, Outlet, Rule};
 
 pub(super) struct Settings {
     pub(super) sample_interval: Duration,
     pub(super) history_interval: Duration,
     pub(super) history_depth: usize,
+    pub(super) rules: Vec<Rule>,
+    pub(super) outlets: Vec<Arc<Outlet>>,
     #[cfg(feature = "metrics")]
     pub(super) metrics_facade: bool,
 }
@@ -18,6 +22,8 @@ impl Default for Settings {
             sample_interval: Duration::from_secs(1),
             history_interval: Duration::from_secs(10),
             history_depth: 8640,
+            rules: Rule::defaults(),
+            outlets: vec![Outlet::new(Box::new(LogAlerts))],
             #[cfg(feature = "metrics")]
             metrics_facade: false,
         }
@@ -60,6 +66,24 @@ impl HubBuilder {
     #[cfg(feature = "metrics")]
     pub fn metrics_facade(mut self, on: bool) -> Self {
         self.settings.metrics_facade = on;
+        self
+    }
+
+    /// One more rule, beside those that there are [by default](Rule::defaults).
+    pub fn alert(mut self, rule: Rule) -> Self {
+        self.settings.rules.push(rule);
+        self
+    }
+
+    /// These rules instead of those so far.
+    pub fn alerts(mut self, rules: impl IntoIterator<Item = Rule>) -> Self {
+        self.settings.rules = rules.into_iter().collect();
+        self
+    }
+
+    /// One more that is told of alerts, beside the log.
+    pub fn on_alert(mut self, handler: impl HandleAlert) -> Self {
+        self.settings.outlets.push(Outlet::new(Box::new(handler)));
         self
     }
 

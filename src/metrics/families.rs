@@ -456,6 +456,8 @@ static BATCH: &[Row<BatchMetrics>] = &[
     ),
 ];
 
+static ALERT: Family = gauge("millpond_alert_firing", "1 for each alert that fires.");
+
 impl Snapshot {
     /// Shows every figure to `see`, those of a family one after another.
     ///
@@ -492,6 +494,17 @@ impl Snapshot {
                     show(&mut see, family, &labels, label, value);
                 });
             }
+        }
+        for alert in &self.alerts {
+            let labels = [("alert", &*alert.rule), ("subject", &*alert.subject)];
+            let severity = ("severity", alert.severity.as_str());
+            show(
+                &mut see,
+                &ALERT,
+                &labels,
+                Some(severity),
+                Value::Number(1.0),
+            );
         }
         for (family, read) in PROCESS {
             read(&self.resources, &mut |label, value| {

@@ -25,6 +25,7 @@ pub(crate) mod histogram;
 pub(crate) mod meter;
 #[cfg(all(test, millpond_loom))]
 mod model;
+pub(crate) mod moment;
 mod snapshot;
 mod table;
 mod text;

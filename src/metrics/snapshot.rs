@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::distribution::Distribution;
+use crate::alerts::Alert;
 #[cfg(feature = "batch")]
 use crate::batch::BatchMetrics;
 use crate::error::ErrorKind;
 use crate::health::HealthReport;
+use crate::metrics::moment;
 use crate::pool::PoolMetrics;
 use crate::recovery::seconds;
 use crate::resources::ResourceMetrics;
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub resources: ResourceMetrics,
     /// How everything is.
     pub health: HealthReport,
+    /// The alerts that fire.
+    pub alerts: Vec<Alert>,
 }
 
 /// What operations of a pool came to: those run by [`Pool::execute`](crate::Pool::execute),
@@ -86,17 +90,4 @@ pub struct Recent {
     pub error_rate: f64,
     /// How many requests this share is of.
     pub requests: u64,
-}
-
-/// A moment as seconds since 1970, UTC.
-mod moment {
-    use super::{Serialize, SystemTime};
-
-    pub(super) fn serialize<S: serde::Serializer>(
-        moment: &SystemTime,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let since = moment.duration_since(SystemTime::UNIX_EPOCH);
-        since.unwrap_or_default().as_secs_f64().serialize(to)
-    }
 }
