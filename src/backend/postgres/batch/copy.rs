@@ -1,0 +1,242 @@
+//! Very many INSERTs of one row with the same text as one COPY.
+//!
+//! `INSERT INTO t (a, b) VALUES ($1, $2)` becomes `COPY t (a,b) FROM STDIN` where that
+//! surely means the same; [`CHECK`] says where. It is checked before the first COPY of a
+//! connection, so that nothing is tried in vain, and again behind each COPY in its
+//! transaction: by then the COPY holds a lock that keeps everybody from changing the
+//! table, so that what is found is what the COPY found.
+//!
+//! If the check, the number of rows or a row is bad, it is rolled back and the INSERTs are
+//! merged as if nothing had been; so no error of a COPY is given to an operation, unless it
+//! is about the attempt as a whole.
+//!
+//! It has an explicit transaction of its own, as the driver reports a COPY's success
+//! before the server has committed. That would end a transaction of the caller's; so a
+//! connection on which something may have been left behind copies nothing.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::super::connection::PostgresConnection;
+use super::super::operation::Sql;
+use super::super::sql::literal::{push_field, push_text};
+use super::super::sql::{Plain, SqlValue, Statement};
+use super::Batch;
+use super::memory::Known;
+use super::merge::Merge;
+use super::single::replies;
+
+/// From so many rows on. On one connection COPY has 0.6 to 0.7 times the rows per second
+/// of merged INSERTs at 1,000 rows, 0.7 to 0.9 at 2,000, 1.15 to 1.3 at 5,000, 1.3 to 1.8 at
+/// 10,000, the less the more indexes there are.
+const WORTH_COPYING: usize = 5000;
+
+/// As much text is handed to the driver at once.
+const PIECE: usize = 64 << 10;
+
+/// A table, if COPY of these columns `w`, with the types of their parameters, does what the
+/// INSERTs do. That is not so
+/// - for what is no plain table, has a rule (COPY ignores those) or row security, or a
+///   trigger for INSERT by a user, which may drop rows;
+/// - if something in it may look at the rows that are there already: a default or a check
+///   with a function or operator that did not come with the server;
+/// - for a column that is generated or that INSERT only takes with OVERRIDING;
+/// - for a column of another type than its parameter, which would be cast;
+/// - for a type with a modifier, unless its input function is known to make the same of it
+///   as a cast does: that is so for `char`, `varchar`, `time`, `timestamp`, `timestamptz`,
+///   `timetz`, `bit`, `varbit` and `numeric`, and is not for `interval`;
+/// - for a type that may contain a domain, whose checks are anybody's guess;
+/// - if the snapshot is older than the COPY's lock, as the check needs to see the table as
+///   it is.
+const CHECK: &str = "SELECT c.oid FROM pg_catalog.pg_class c \
+     WHERE c.relkind = 'r' AND NOT c.relhasrules \
+     AND NOT pg_catalog.row_security_active(c.oid) \
+     AND pg_catalog.current_setting('transaction_isolation') = 'read committed' \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g \
+     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 4 <> 0) \
+     AND NOT EXISTS (SELECT FROM (\
+     SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, o.oid \
+     FROM pg_catalog.pg_constraint o WHERE o.conrelid = c.oid AND o.contype = 'c' \
+     UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, o.oid \
+     FROM w JOIN pg_catalog.pg_constraint o ON o.contypid = w.type \
+     UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, f.oid \
+     FROM pg_catalog.pg_attrdef f WHERE f.adrelid = c.oid) AS x (class, id) \
+     JOIN pg_catalog.pg_depend d ON d.classid = x.class AND d.objid = x.id \
+     WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, \
+     'pg_catalog.pg_operator'::pg_catalog.regclass)) \
+     AND NOT EXISTS (SELECT FROM w WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+     JOIN pg_catalog.pg_type b \
+     ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
+     LEFT JOIN pg_catalog.pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' \
+     WHERE a.attrelid = c.oid AND a.attname = w.name AND a.attnum > 0 \
+     AND a.attgenerated = '' AND a.attidentity <> 'a' AND a.atttypid = w.type \
+     AND (GREATEST(a.atttypmod, t.typtypmod) = -1 \
+     OR b.oid IN (1042, 1043, 1083, 1114, 1184, 1266, 1560, 1562, 1700)) \
+     AND (b.typtype IN ('b', 'e') OR b.typtype IN ('r', 'm') AND b.oid < 16384) \
+     AND (e.oid IS NULL OR e.typtype IN ('b', 'e')))) \
+     AND c.oid = pg_catalog.to_regclass(";
+
+/// How the INSERTs of one text are copied.
+#[derive(Debug)]
+pub(super) struct CopyIn {
+    sql: String,
+    /// The check that nothing is in the way.
+    check: String,
+    /// The table that it found.
+    table: u32,
+    /// The places of the columns' values among an operation's parameters.
+    places: Vec<usize>,
+}
+
+impl CopyIn {
+    /// Finds out whether the INSERT can be copied; `None` if not. Given the types of its
+    /// parameters.
+    fn of(
+        conn: &mut PostgresConnection,
+        plain: &Plain,
+        types: &[u32],
+    ) -> Result<Option<Self>, postgres::Error> {
+        let Some(check) = check(plain, types) else {
+            return Ok(None);
+        };
+        let found = match conn.simple(&check, false) {
+            Ok(messages) => replies(messages),
+            // A server older than some column of the catalog.
+            Err(error) if error.as_db_error().is_some() && !conn.is_broken() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let row = found.first().and_then(|reply| reply.rows().first());
+        let Some(Ok(table)) = row.map(|row| row.get(0)) else {
+            return Ok(None);
+        };
+        let columns: Vec<&str> = plain.columns.iter().map(|column| &*column.text).collect();
+        Ok(Some(Self {
+            sql: format!("COPY {} ({}) FROM STDIN", plain.table, columns.join(",")),
+            check,
+            table,
+            places: plain
+                .columns
+                .iter()
+                .map(|column| column.param - 1)
+                .collect(),
+        }))
+    }
+
+    /// Copies the rows of these operations, in a transaction that must be rolled back if
+    /// this fails.
+    fn run(
+        &self,
+        conn: &mut PostgresConnection,
+        operations: &[&Sql],
+    ) -> Result<(), postgres::Error> {
+        let copied = conn.copy_in(&self.sql, self.pieces(operations))?;
+        let guard = format!(
+            "SELECT 1 / count(*) FROM ({}) AS mp_c WHERE oid = {} AND {copied} = {}",
+            self.check,
+            self.table,
+            operations.len()
+        );
+        conn.simple(&guard, false).map(drop)
+    }
+
+    /// The rows as text, in pieces.
+    fn pieces<'a>(&self, operations: &'a [&'a Sql]) -> impl Iterator<Item = String> {
+        let mut rest = operations.iter();
+        std::iter::from_fn(move || {
+            let mut piece = String::with_capacity(PIECE + PIECE / 8);
+            while piece.len() < PIECE {
+                let Some(operation) = rest.next() else {
+                    break;
+                };
+                self.push_row(&mut piece, operation.params());
+            }
+            (!piece.is_empty()).then_some(piece)
+        })
+    }
+
+    fn push_row(&self, out: &mut String, params: &[SqlValue]) {
+        for (column, place) in self.places.iter().enumerate() {
+            if column > 0 {
+                out.push('\t');
+            }
+            push_field(out, params.get(*place).unwrap_or(&SqlValue::Null));
+        }
+        out.push('\n');
+    }
+}
+
+fn check(plain: &Plain, types: &[u32]) -> Option<String> {
+    let mut text = String::from("WITH w (name, type) AS (VALUES ");
+    for (number, column) in plain.columns.iter().enumerate() {
+        text.push_str(if number > 0 { ",(" } else { "(" });
+        push_text(&mut text, &column.name);
+        // Writing to a string does not fail.
+        let _ = write!(text, ",{}::pg_catalog.oid)", types.get(column.param - 1)?);
+    }
+    text.push_str(") ");
+    text.push_str(CHECK);
+    push_text(&mut text, &plain.table);
+    text.push(')');
+    Some(text)
+}
+
+impl Batch<'_> {
+    /// Copies the rows of these INSERTs if they are so many that it is worth it. If so, they
+    /// have their outcome; else nothing has happened.
+    pub(super) fn copied(
+        &mut self,
+        items: &[usize],
+        statement: &Arc<Statement>,
+        merge: &Merge,
+    ) -> bool {
+        // Where nothing stays prepared, the next statement may meet another server.
+        let fit = self.conn.memory.capacity() > 0 && self.conn.is_clean();
+        if items.len() < WORTH_COPYING || !fit || !self.may_begin(items) {
+            return false;
+        }
+        let copy = match self.copy_of(statement, merge) {
+            Ok(Some(copy)) => copy,
+            Ok(None) => return false,
+            Err(error) => return self.settled_by(items, error, false),
+        };
+        let all = self.operations;
+        let operations: Vec<&Sql> = items.iter().map(|item| all[*item]).collect();
+        let result = self.in_transaction(items, "", false, |batch, _| {
+            copy.run(batch.conn, &operations)
+        });
+        let settled = match result {
+            Ok(done) => {
+                if done.is_some() {
+                    self.settle_each(items);
+                }
+                self.conn.memory.copied(statement, true);
+                return true;
+            }
+            Err(failure) => self.settled_by(items, failure.error, failure.sent),
+        };
+        if !settled {
+            self.conn.memory.copied(statement, false);
+        }
+        settled
+    }
+
+    fn copy_of(
+        &mut self,
+        statement: &Arc<Statement>,
+        merge: &Merge,
+    ) -> Result<Option<Arc<CopyIn>>, postgres::Error> {
+        match self.conn.memory.copy(statement) {
+            Known::NotYet => {}
+            Known::Not => return Ok(None),
+            Known::So(copy) => return Ok(Some(copy)),
+        }
+        let plain = statement.insert().and_then(|insert| insert.plain.as_ref());
+        let copy = match plain {
+            Some(plain) => CopyIn::of(self.conn, plain, merge.types())?.map(Arc::new),
+            None => None,
+        };
+        self.conn.memory.keep_copy(statement, copy.clone());
+        Ok(copy)
+    }
+}
