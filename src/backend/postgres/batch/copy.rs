@@ -2,17 +2,22 @@
 //!
 //! `INSERT INTO t (a, b) VALUES ($1, $2)` becomes `COPY t (a,b) FROM STDIN` where that
 //! surely means the same; [`CHECK`] says where. It is checked before the first COPY of a
-//! connection, so that nothing is tried in vain, and again behind each COPY in its
-//! transaction: by then the COPY holds a lock that keeps everybody from changing the
-//! table, so that what is found is what the COPY found.
+//! connection, so that nothing is tried in vain, and again in the transaction of each COPY,
+//! with the lock on the table that an INSERT has too: from then on nobody can change the
+//! table.
 //!
 //! If the check, the number of rows or a row is bad, it is rolled back and the INSERTs are
 //! merged as if nothing had been; so no error of a COPY is given to an operation, unless it
 //! is about the attempt as a whole.
 //!
-//! It has an explicit transaction of its own, as the driver reports a COPY's success
-//! before the server has committed. That would end a transaction of the caller's; so a
-//! connection on which something may have been left behind copies nothing.
+//! The transaction is an explicit one, as the driver reports a COPY's success before the
+//! server has committed. That would end a transaction of the caller's; so a connection on
+//! which something may have been left behind copies nothing.
+//!
+//! The driver loses step with a server that refuses a COPY before it asks for the rows, as
+//! it says `Sync` twice (rust-postgres #789). The ROLLBACK that follows notices, and the
+//! connection is given up. The check keeps all known causes away; after an unknown one the
+//! manager's connections copy nothing any more.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -46,12 +51,14 @@ const PIECE: usize = 64 << 10;
 ///   as a cast does: that is so for `char`, `varchar`, `time`, `timestamp`, `timestamptz`,
 ///   `timetz`, `bit`, `varbit` and `numeric`, and is not for `interval`;
 /// - for a type that may contain a domain, whose checks are anybody's guess;
-/// - if the snapshot is older than the COPY's lock, as the check needs to see the table as
-///   it is.
-const CHECK: &str = "SELECT c.oid FROM pg_catalog.pg_class c \
+/// - if the role may not write there, or the transaction nowhere;
+/// - if the snapshot may be older than the lock, as the check has to see the table as it is.
+const CHECK: &str = "SELECT c.oid, pg_catalog.format('%I.%I', s.nspname, c.relname) \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace \
      WHERE c.relkind = 'r' AND NOT c.relhasrules \
      AND NOT pg_catalog.row_security_active(c.oid) \
      AND pg_catalog.current_setting('transaction_isolation') = 'read committed' \
+     AND pg_catalog.current_setting('transaction_read_only') = 'off' \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g \
      WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 4 <> 0) \
      AND NOT EXISTS (SELECT FROM (\
@@ -70,6 +77,7 @@ const CHECK: &str = "SELECT c.oid FROM pg_catalog.pg_class c \
      ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
      LEFT JOIN pg_catalog.pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' \
      WHERE a.attrelid = c.oid AND a.attname = w.name AND a.attnum > 0 \
+     AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT') \
      AND a.attgenerated = '' AND a.attidentity <> 'a' AND a.atttypid = w.type \
      AND (GREATEST(a.atttypmod, t.typtypmod) = -1 \
      OR b.oid IN (1042, 1043, 1083, 1114, 1184, 1266, 1560, 1562, 1700)) \
@@ -80,11 +88,9 @@ const CHECK: &str = "SELECT c.oid FROM pg_catalog.pg_class c \
 /// How the INSERTs of one text are copied.
 #[derive(Debug)]
 pub(super) struct CopyIn {
+    /// Locks the table, and fails if something has come in the way.
+    guard: String,
     sql: String,
-    /// The check that nothing is in the way.
-    check: String,
-    /// The table that it found.
-    table: u32,
     /// The places of the columns' values among an operation's parameters.
     places: Vec<usize>,
 }
@@ -107,14 +113,22 @@ impl CopyIn {
             Err(error) => return Err(error),
         };
         let row = found.first().and_then(|reply| reply.rows().first());
-        let Some(Ok(table)) = row.map(|row| row.get(0)) else {
+        let Some((Ok(oid), Ok(table))) = row.map(|row| (row.get::<u32>(0), row.get::<String>(1)))
+        else {
             return Ok(None);
         };
+        // By its full name, so that no other table comes before it in the search path.
+        let mut guard = format!(
+            "LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE;\
+             SELECT 1 / count(*) FROM ({check}) AS mp_c WHERE oid = {oid} \
+             AND oid = pg_catalog.to_regclass("
+        );
+        push_text(&mut guard, &table);
+        guard.push(')');
         let columns: Vec<&str> = plain.columns.iter().map(|column| &*column.text).collect();
         Ok(Some(Self {
-            sql: format!("COPY {} ({}) FROM STDIN", plain.table, columns.join(",")),
-            check,
-            table,
+            guard,
+            sql: format!("COPY {table} ({}) FROM STDIN", columns.join(",")),
             places: plain
                 .columns
                 .iter()
@@ -123,21 +137,18 @@ impl CopyIn {
         }))
     }
 
-    /// Copies the rows of these operations, in a transaction that must be rolled back if
-    /// this fails.
+    /// Copies the rows of these operations, behind the guard in its transaction.
     fn run(
         &self,
         conn: &mut PostgresConnection,
         operations: &[&Sql],
     ) -> Result<(), postgres::Error> {
         let copied = conn.copy_in(&self.sql, self.pieces(operations))?;
-        let guard = format!(
-            "SELECT 1 / count(*) FROM ({}) AS mp_c WHERE oid = {} AND {copied} = {}",
-            self.check,
-            self.table,
-            operations.len()
-        );
-        conn.simple(&guard, false).map(drop)
+        if usize::try_from(copied) != Ok(operations.len()) {
+            // The driver has no error for this, so the server makes one.
+            conn.simple("SELECT 1 / 0", false)?;
+        }
+        Ok(())
     }
 
     /// The rows as text, in pieces.
@@ -191,7 +202,8 @@ impl Batch<'_> {
         merge: &Merge,
     ) -> bool {
         // Where nothing stays prepared, the next statement may meet another server.
-        let fit = self.conn.memory.capacity() > 0 && self.conn.is_clean();
+        let fit =
+            self.conn.memory.capacity() > 0 && self.conn.is_clean() && self.manager.may_copy();
         if items.len() < WORTH_COPYING || !fit || !self.may_begin(items) {
             return false;
         }
@@ -202,7 +214,7 @@ impl Batch<'_> {
         };
         let all = self.operations;
         let operations: Vec<&Sql> = items.iter().map(|item| all[*item]).collect();
-        let result = self.in_transaction(items, "", false, |batch, _| {
+        let result = self.in_transaction(items, &copy.guard, false, |batch, _| {
             copy.run(batch.conn, &operations)
         });
         let settled = match result {
@@ -217,6 +229,9 @@ impl Batch<'_> {
         };
         if !settled {
             self.conn.memory.copied(statement, false);
+            if self.conn.is_broken() {
+                self.manager.stop_copying();
+            }
         }
         settled
     }

@@ -264,8 +264,11 @@ impl Batch<'_> {
             Ok(done) => done,
             Err(error) => {
                 if !self.conn.is_broken() {
-                    // If this fails too, the connection is lost, and with it the transaction.
-                    let _ = self.conn.simple("ROLLBACK", false);
+                    let ended = self.conn.simple("ROLLBACK", false).map(replies);
+                    // With the connection the transaction is lost too.
+                    if !ended.is_ok_and(|replies| replies.len() == 1) {
+                        self.conn.mark_broken();
+                    }
                 }
                 return Err(unsent(error));
             }
