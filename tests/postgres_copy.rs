@@ -512,7 +512,7 @@ fn smaller_groups_and_other_texts_are_not_copied() {
     }
 }
 
-/// What is made of `t (a int, b int)`, and what is in there then.
+/// Tables by what is special about them, and what holds after two groups.
 const TABLES: [(&str, &str, &str); 11] = [
     (
         "a trigger for each row",
@@ -574,7 +574,7 @@ const TABLES: [(&str, &str, &str); 11] = [
         "SELECT count(*) = 2 * 5000 AND sum(b) = 7 * 2 * 5000 FROM t",
     ),
     (
-        "another type of the column",
+        "a domain over a domain over a type of its own",
         "CREATE TYPE mine; \
          CREATE FUNCTION mine_in(cstring) RETURNS mine LANGUAGE internal IMMUTABLE STRICT AS 'int4in'; \
          CREATE FUNCTION mine_out(mine) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out'; \
@@ -695,6 +695,15 @@ fn a_table_that_changed_since_is_noticed() {
         if what == "another table" {
             let trips: Vec<u64> = (0..3).map(|_| bed.batch(&operations).1).collect();
             assert!(trips.contains(&COPIED), "{trips:?}");
+            let kept = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%mp_c%'";
+            let kept = Sql::new(kept);
+            let reply = bed.manager.execute(&mut bed.conn, &kept, Deadline::NEVER);
+            let reply = reply.expect("works");
+            assert_eq!(
+                reply.rows()[0].text(0),
+                Some("2"),
+                "this one, and the last check"
+            );
         }
     }
 }
@@ -817,7 +826,6 @@ fn a_batch_that_is_large_enough_copies() {
         .build()
         .expect("starts");
     let operations = inserts("INSERT INTO t (a) VALUES ($1)", 0..20_000);
-    // A sequence of statements that are copied is seen by the server in this view.
     let tickets: Vec<_> = operations
         .into_iter()
         .map(|operation| batch.submit(operation).expect("room"))

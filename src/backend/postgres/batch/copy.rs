@@ -25,15 +25,15 @@ use std::sync::Arc;
 use super::super::connection::PostgresConnection;
 use super::super::operation::Sql;
 use super::super::sql::literal::{push_field, push_text};
-use super::super::sql::{Plain, SqlValue, Statement};
+use super::super::sql::{Plain, SqlReply, SqlValue, Statement};
 use super::Batch;
 use super::memory::Known;
 use super::merge::Merge;
 use super::single::replies;
 
-/// From so many rows on. On one connection COPY has 0.6 to 0.7 times the rows per second
-/// of merged INSERTs at 1,000 rows, 0.7 to 0.9 at 2,000, 1.15 to 1.3 at 5,000, 1.3 to 1.8 at
-/// 10,000, the less the more indexes there are.
+/// From so many rows on. On one connection COPY has 0.7 to 0.9 times the rows per second
+/// of merged INSERTs at 1,000 rows, 1.0 to 1.1 at 2,000, 1.2 to 1.5 at 5,000, 1.4 to 2.0 at
+/// 10,000: the less, the wider the rows and the more indexes.
 const WORTH_COPYING: usize = 5000;
 
 /// As much text is handed to the driver at once.
@@ -90,6 +90,8 @@ const CHECK: &str = "SELECT c.oid, pg_catalog.format('%I.%I', s.nspname, c.relna
 pub(super) struct CopyIn {
     /// Locks the table, and fails if something has come in the way.
     guard: String,
+    /// The check is prepared under this name: planning it takes longer than running it.
+    check: Arc<str>,
     sql: String,
     /// The places of the columns' values among an operation's parameters.
     places: Vec<usize>,
@@ -106,28 +108,29 @@ impl CopyIn {
         let Some(check) = check(plain, types) else {
             return Ok(None);
         };
-        let found = match conn.simple(&check, false) {
-            Ok(messages) => replies(messages),
-            // A server older than some column of the catalog.
-            Err(error) if error.as_db_error().is_some() && !conn.is_broken() => return Ok(None),
-            Err(error) => return Err(error),
+        let Some(found) = told(conn, &check)? else {
+            return Ok(None);
         };
         let row = found.first().and_then(|reply| reply.rows().first());
         let Some((Ok(oid), Ok(table))) = row.map(|row| (row.get::<u32>(0), row.get::<String>(1)))
         else {
             return Ok(None);
         };
-        // By its full name, so that no other table comes before it in the search path.
-        let mut guard = format!(
-            "LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE;\
-             SELECT 1 / count(*) FROM ({check}) AS mp_c WHERE oid = {oid} \
+        let name = conn.memory.new_name();
+        let mut prepare = format!(
+            "PREPARE {name} AS SELECT 1 / count(*) FROM ({check}) AS mp_c WHERE oid = {oid} \
              AND oid = pg_catalog.to_regclass("
         );
-        push_text(&mut guard, &table);
-        guard.push(')');
+        push_text(&mut prepare, &table);
+        prepare.push(')');
+        if told(conn, &prepare)?.is_none() {
+            return Ok(None);
+        }
         let columns: Vec<&str> = plain.columns.iter().map(|column| &*column.text).collect();
         Ok(Some(Self {
-            guard,
+            // By its full name, so that no other table comes before it in the search path.
+            guard: format!("LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE;EXECUTE {name}"),
+            check: name,
             sql: format!("COPY {table} ({}) FROM STDIN", columns.join(",")),
             places: plain
                 .columns
@@ -135,6 +138,11 @@ impl CopyIn {
                 .map(|column| column.param - 1)
                 .collect(),
         }))
+    }
+
+    /// Under which the server has prepared something for it.
+    pub(super) fn name(&self) -> &str {
+        &self.check
     }
 
     /// Copies the rows of these operations, behind the guard in its transaction.
@@ -174,6 +182,19 @@ impl CopyIn {
             push_field(out, params.get(*place).unwrap_or(&SqlValue::Null));
         }
         out.push('\n');
+    }
+}
+
+/// What the server says to this; `None` if it does not know some column of the catalog, as
+/// an old one may.
+fn told(
+    conn: &mut PostgresConnection,
+    sql: &str,
+) -> Result<Option<Vec<SqlReply>>, postgres::Error> {
+    match conn.simple(sql, false) {
+        Ok(messages) => Ok(Some(replies(messages))),
+        Err(error) if error.as_db_error().is_some() && !conn.is_broken() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -88,6 +88,16 @@ impl<T> Way<T> {
     }
 }
 
+impl Way<CopyIn> {
+    /// What the server has prepared for it.
+    fn name(&self) -> Option<String> {
+        match &self.known {
+            Known::So(copy) => Some(copy.name().to_owned()),
+            Known::NotYet | Known::Not => None,
+        }
+    }
+}
+
 impl Memory {
     /// Room for so many prepared statements.
     pub(in super::super) fn new(capacity: usize) -> Self {
@@ -168,7 +178,9 @@ impl Memory {
 
     pub(super) fn keep_merge(&mut self, statement: &Arc<Statement>, merge: Option<Arc<Merge>>) {
         if self.ways.len() >= self.capacity.max(64) {
-            self.ways.clear();
+            let forgotten = self.ways.drain();
+            let names = forgotten.filter_map(|(_, ways)| ways.copy.name());
+            self.garbage.extend(names);
         }
         let mut ways = Ways {
             merge: Way::NEW,
@@ -203,6 +215,7 @@ impl Memory {
         if let Some(ways) = self.ways.get_mut(statement) {
             ways.copy.tried(well);
             if !well {
+                self.garbage.extend(ways.copy.name());
                 ways.copy.known = Known::NotYet;
             }
         }
