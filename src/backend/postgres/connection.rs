@@ -3,7 +3,9 @@
 
 mod within;
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::io::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -296,6 +298,18 @@ impl PostgresConnection {
         self.noted(messages)
     }
 
+    /// Runs a COPY from these pieces of its text, and says how many rows that were. The
+    /// driver says so before the server has committed: so only inside of a transaction.
+    pub(super) fn copy_in(
+        &mut self,
+        sql: &str,
+        pieces: impl Iterator<Item = String>,
+    ) -> Result<u64, Error> {
+        self.statements += 1;
+        let copied = copy_in(&mut self.client, sql, pieces);
+        self.noted(copied)
+    }
+
     pub(super) fn forget_statements(&mut self) {
         self.cache.clear();
         self.memory.clear();
@@ -312,6 +326,28 @@ impl PostgresConnection {
     pub(super) fn statements(&self) -> u64 {
         self.statements
     }
+}
+
+fn copy_in(
+    client: &mut Client,
+    sql: &str,
+    pieces: impl Iterator<Item = String>,
+) -> Result<u64, Error> {
+    let mut writer = client.copy_in(sql)?;
+    for piece in pieces {
+        let Err(error) = writer.write_all(piece.as_bytes()) else {
+            continue;
+        };
+        match error
+            .into_inner()
+            .map(<dyn StdError + Send + Sync>::downcast)
+        {
+            Some(Ok(error)) => return Err(*error),
+            // The driver has no other. The rows are too few then, which the caller counts.
+            _ => break,
+        }
+    }
+    writer.finish()
 }
 
 /// Whether the server has forgotten the statement, or its result has changed.

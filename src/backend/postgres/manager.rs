@@ -3,6 +3,7 @@
 mod login;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use postgres::SimpleQueryMessage;
@@ -37,6 +38,8 @@ pub struct Postgres {
     config: PostgresConfig,
     hosts: Vec<Target>,
     endpoint: String,
+    /// A server has refused to copy what it should copy.
+    copies_not: AtomicBool,
 }
 
 /// One host, and how to encrypt the way to it.
@@ -76,12 +79,28 @@ impl Postgres {
             config,
             hosts,
             endpoint,
+            copies_not: AtomicBool::new(false),
         })
     }
 
     /// Whether lost outcomes are looked for.
     pub(super) fn resolves_unknown(&self) -> bool {
         self.config.resolve_unknown
+    }
+
+    /// Whether large groups of INSERTs may be copied.
+    pub(super) fn may_copy(&self) -> bool {
+        !self.copies_not.load(Relaxed)
+    }
+
+    pub(super) fn stop_copying(&self) {
+        if !self.copies_not.swap(true, Relaxed) {
+            log::warn!(
+                "millpond: PostgreSQL at {} has refused a COPY; from now on large groups of \
+                 INSERTs are merged instead",
+                self.endpoint
+            );
+        }
     }
 
     pub(super) fn placed(&self, error: Error) -> Error {

@@ -1,7 +1,8 @@
 //! Groups in one transaction: many statements in one round trip, or INSERTs as one.
 //!
 //! Where lost outcomes are to be found out, the transaction is an explicit one: it begins
-//! with its number, and its COMMIT is a round trip of its own.
+//! with its number, and its COMMIT is a round trip of its own. So it is, without the number,
+//! for a COPY ([`copy`](super::copy)).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ impl Batch<'_> {
                 return self.settle_all(items, &error);
             }
         };
+        if self.copied(items, statement, &merge) {
+            return;
+        }
         let mut well = true;
         search(items, &mut |part| self.try_merged(part, &merge, &mut well));
         self.conn.memory.merged(statement, well);
@@ -87,9 +91,7 @@ impl Batch<'_> {
         };
         match result {
             Ok(Some(())) => {
-                for item in items {
-                    self.settle(*item, Outcome::Done(SqlReply::new(1, Vec::new())));
-                }
+                self.settle_each(items);
                 true
             }
             Ok(None) => true,
@@ -99,6 +101,13 @@ impl Batch<'_> {
                 true
             }
             Err(failure) => self.settled_by(items, failure.error, failure.sent),
+        }
+    }
+
+    /// Each of them has inserted a row.
+    pub(super) fn settle_each(&mut self, items: &[usize]) {
+        for item in items {
+            self.settle(*item, Outcome::Done(SqlReply::new(1, Vec::new())));
         }
     }
 
@@ -222,11 +231,11 @@ impl Batch<'_> {
         }
     }
 
-    /// Begins a transaction with this text, does more in it and commits, and finds out
-    /// what became of it if the connection is lost meanwhile. `None` if these operations
+    /// Begins a transaction with this text, does more in it and commits; and, where that is
+    /// wanted, finds out what became of it if the connection is lost meanwhile. `None` if these operations
     /// have their outcome. A failure has left nothing behind, unless it says that it was
     /// sent.
-    fn in_transaction<R>(
+    pub(super) fn in_transaction<R>(
         &mut self,
         items: &[usize],
         text: &str,
@@ -234,11 +243,18 @@ impl Batch<'_> {
         then: impl FnOnce(&mut Self, Vec<SqlReply>) -> Result<R, postgres::Error>,
     ) -> Result<Option<R>, Failure> {
         let unsent = |error| Failure { error, sent: false };
-        let incarnation = resolve::incarnation(self.conn).map_err(unsent)?;
-        let begin = format!("BEGIN;SELECT pg_catalog.pg_current_xact_id();{text}");
+        let (incarnation, number) = if self.manager.resolves_unknown() {
+            let incarnation = resolve::incarnation(self.conn).map_err(unsent)?;
+            let number = "SELECT pg_catalog.pg_current_xact_id();";
+            (Some(incarnation), number)
+        } else {
+            (None, "")
+        };
+        let begin = format!("BEGIN;{number}{text}");
         let begun = self.conn.simple(&begin, dirty).map(replies);
         let done = begun.and_then(|mut replies| {
-            let rest = replies.split_off(replies.len().min(2));
+            let own = 1 + usize::from(incarnation.is_some());
+            let rest = replies.split_off(replies.len().min(own));
             let xid = replies
                 .pop()
                 .and_then(|reply| reply.rows().first()?.get::<u64>(0).ok());
@@ -248,8 +264,11 @@ impl Batch<'_> {
             Ok(done) => done,
             Err(error) => {
                 if !self.conn.is_broken() {
-                    // If this fails too, the connection is lost, and with it the transaction.
-                    let _ = self.conn.simple("ROLLBACK", false);
+                    let ended = self.conn.simple("ROLLBACK", false).map(replies);
+                    // With the connection the transaction is lost too.
+                    if !ended.is_ok_and(|replies| replies.len() == 1) {
+                        self.conn.mark_broken();
+                    }
                 }
                 return Err(unsent(error));
             }
@@ -260,9 +279,11 @@ impl Batch<'_> {
         if !self.conn.is_broken() {
             return Err(unsent(error));
         }
-        let fate = match xid {
-            Some(xid) => resolve::fate(self.manager, &incarnation, xid, self.deadline),
-            None => resolve::Fate::Unknown,
+        let fate = match (incarnation, xid) {
+            (Some(incarnation), Some(xid)) => {
+                resolve::fate(self.manager, &incarnation, xid, self.deadline)
+            }
+            _ => resolve::Fate::Unknown,
         };
         match fate {
             resolve::Fate::Committed => Ok(Some(result)),

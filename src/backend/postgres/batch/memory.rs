@@ -1,15 +1,16 @@
 //! What a connection keeps for operations: the names of statements that are prepared on
-//! the SQL level, and how INSERTs become one.
+//! the SQL level, and how INSERTs become one or are copied.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::copy::CopyIn;
 use super::merge::Merge;
 use super::resolve::Incarnation;
 use crate::backend::postgres::sql::Statement;
 
-/// How long a statement that could not be merged is left alone, in groups: doubled each
-/// time, up to this.
+/// How long a way that was of no use is left alone, in groups: doubled each time, up to
+/// this.
 const LONGEST_REST: u32 = 64;
 
 pub(in super::super) struct Memory {
@@ -22,17 +23,18 @@ pub(in super::super) struct Memory {
     names: HashMap<Arc<Statement>, Named>,
     /// Prepared on the server and not known here any more.
     garbage: Vec<String>,
-    merges: HashMap<Arc<Statement>, Merging>,
+    ways: HashMap<Arc<Statement>, Ways>,
     /// Which server this is, in which of its lives.
     pub(super) incarnation: Option<Incarnation>,
 }
 
-/// Whether the INSERTs of one text can be merged.
-pub(super) enum Known {
+/// Whether the INSERTs of one text can be run in some way.
+#[derive(Debug)]
+pub(super) enum Known<T> {
     NotYet,
     /// They cannot, at least not now.
     Not,
-    So(Arc<Merge>),
+    So(Arc<T>),
 }
 
 struct Named {
@@ -40,11 +42,60 @@ struct Named {
     last_use: u64,
 }
 
-struct Merging {
-    /// None if it cannot be merged.
-    merge: Option<Arc<Merge>>,
+/// What is known about the INSERTs of one text.
+struct Ways {
+    merge: Way<Merge>,
+    copy: Way<CopyIn>,
+}
+
+/// A way that INSERTs can be run in, which may turn out to be of no use.
+struct Way<T> {
+    known: Known<T>,
     misses: u32,
     rest: u32,
+}
+
+impl<T> Way<T> {
+    const NEW: Self = Self {
+        known: Known::NotYet,
+        misses: 0,
+        rest: 0,
+    };
+
+    fn keep(&mut self, found: Option<Arc<T>>) {
+        self.known = found.map_or(Known::Not, Known::So);
+    }
+
+    fn get(&mut self) -> Known<T> {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return Known::Not;
+        }
+        match &self.known {
+            Known::NotYet => Known::NotYet,
+            Known::Not => Known::Not,
+            Known::So(way) => Known::So(Arc::clone(way)),
+        }
+    }
+
+    fn tried(&mut self, well: bool) {
+        if well {
+            self.misses = 0;
+        } else {
+            self.rest = (1 << self.misses.min(16)).min(LONGEST_REST);
+            self.misses += 1;
+        }
+    }
+}
+
+impl Way<CopyIn> {
+    /// What the server has prepared for it.
+    fn name(&self) -> Option<String> {
+        match &self.known {
+            Known::So(copy) => Some(copy.name().to_owned()),
+            Known::NotYet | Known::Not => None,
+        }
+    }
 }
 
 impl Memory {
@@ -57,7 +108,7 @@ impl Memory {
             next: 0,
             names: HashMap::new(),
             garbage: Vec::new(),
-            merges: HashMap::new(),
+            ways: HashMap::new(),
             incarnation: None,
         }
     }
@@ -116,43 +167,57 @@ impl Memory {
     pub(in super::super) fn clear(&mut self) {
         self.names.clear();
         self.garbage.clear();
-        self.merges.clear();
+        self.ways.clear();
     }
 
     /// How the statement is merged, as far as that is known.
-    pub(super) fn merge(&mut self, statement: &Arc<Statement>) -> Known {
-        let Some(merging) = self.merges.get_mut(statement) else {
-            return Known::NotYet;
-        };
-        if merging.rest > 0 {
-            merging.rest -= 1;
-            return Known::Not;
-        }
-        merging.merge.clone().map_or(Known::Not, Known::So)
+    pub(super) fn merge(&mut self, statement: &Arc<Statement>) -> Known<Merge> {
+        let ways = self.ways.get_mut(statement);
+        ways.map_or(Known::NotYet, |ways| ways.merge.get())
     }
 
     pub(super) fn keep_merge(&mut self, statement: &Arc<Statement>, merge: Option<Arc<Merge>>) {
-        if self.merges.len() >= self.capacity.max(64) {
-            self.merges.clear();
+        if self.ways.len() >= self.capacity.max(64) {
+            let forgotten = self.ways.drain();
+            let names = forgotten.filter_map(|(_, ways)| ways.copy.name());
+            self.garbage.extend(names);
         }
-        let merging = Merging {
-            merge,
-            misses: 0,
-            rest: 0,
+        let mut ways = Ways {
+            merge: Way::NEW,
+            copy: Way::NEW,
         };
-        self.merges.insert(Arc::clone(statement), merging);
+        ways.merge.keep(merge);
+        self.ways.insert(Arc::clone(statement), ways);
     }
 
     /// Notes whether merging did what it was to do. If not, it is left off for a while.
     pub(super) fn merged(&mut self, statement: &Arc<Statement>, well: bool) {
-        let Some(merging) = self.merges.get_mut(statement) else {
-            return;
-        };
-        if well {
-            merging.misses = 0;
-        } else {
-            merging.rest = (1 << merging.misses.min(16)).min(LONGEST_REST);
-            merging.misses += 1;
+        if let Some(ways) = self.ways.get_mut(statement) {
+            ways.merge.tried(well);
+        }
+    }
+
+    /// How the statement, which can be merged, is copied, as far as that is known.
+    pub(super) fn copy(&mut self, statement: &Arc<Statement>) -> Known<CopyIn> {
+        let ways = self.ways.get_mut(statement);
+        ways.map_or(Known::Not, |ways| ways.copy.get())
+    }
+
+    pub(super) fn keep_copy(&mut self, statement: &Arc<Statement>, copy: Option<Arc<CopyIn>>) {
+        if let Some(ways) = self.ways.get_mut(statement) {
+            ways.copy.keep(copy);
+        }
+    }
+
+    /// Notes whether copying did what it was to do. If not, it is left off for a while, and
+    /// then the table is looked at again.
+    pub(super) fn copied(&mut self, statement: &Arc<Statement>, well: bool) {
+        if let Some(ways) = self.ways.get_mut(statement) {
+            ways.copy.tried(well);
+            if !well {
+                self.garbage.extend(ways.copy.name());
+                ways.copy.known = Known::NotYet;
+            }
         }
     }
 }

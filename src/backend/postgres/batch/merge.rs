@@ -38,6 +38,8 @@ pub(super) struct Merge {
     /// Up to the first array.
     before: String,
     arrays: Vec<Elements>,
+    /// Of the parameters.
+    types: Vec<u32>,
     /// From behind the last array to the number of rows.
     between: String,
     /// The whole, with arrays as parameters.
@@ -151,6 +153,7 @@ impl Merge {
         };
         let mut merge = Self {
             before,
+            types: types.iter().map(|(_, oid, _)| *oid).collect(),
             arrays: types.into_iter().map(elements).collect(),
             between,
             sql: String::new(),
@@ -160,6 +163,11 @@ impl Merge {
             let _ = write!(out, "${}", array + 1);
         });
         merge
+    }
+
+    /// The types of the statement's parameters.
+    pub(super) fn types(&self) -> &[u32] {
+        &self.types
     }
 
     /// The statement for so many rows, with these arrays.

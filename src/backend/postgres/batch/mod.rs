@@ -1,9 +1,10 @@
 //! Operations alone and in groups.
 //!
 //! A group is divided. INSERTs of one row with the same text become one statement
-//! ([`merge`]), if they are a good part of the group; those that `PREPARE` does not take
-//! run alone; all others go in one round trip and one transaction ([`group`]). What the
-//! server refuses is split until the culprit stands alone ([`bisect`]).
+//! ([`merge`]), if they are a good part of the group, or a COPY if they are very many
+//! ([`copy`]); those that `PREPARE` does not take run alone; all others go in one round trip
+//! and one transaction ([`group`]). What the server refuses is split until the culprit
+//! stands alone ([`bisect`]).
 //!
 //! Invariants: each operation gets exactly one outcome. An error about what is in a group is
 //! never given to more than the one that stood alone with it. What is refused has had no
@@ -11,6 +12,7 @@
 
 mod array;
 mod bisect;
+mod copy;
 mod group;
 mod memory;
 mod merge;

@@ -6,6 +6,7 @@
 
 use super::functions::is_harmless_in_insert;
 use super::lexer::{Kind, Token};
+use super::plain::Plain;
 use super::words::Words;
 
 /// A piece of the values.
@@ -25,6 +26,8 @@ pub(in super::super) struct Insert {
     pub(in super::super) values: Vec<Part>,
     /// The ON CONFLICT part, or nothing.
     pub(in super::super) tail: String,
+    /// If it is nothing but parameters into named columns.
+    pub(in super::super) plain: Option<Plain>,
 }
 
 impl Insert {
@@ -90,6 +93,7 @@ impl Insert {
             .get(close + 1)
             .map_or("", |token| &body[token.start..]);
         Some(Self {
+            plain: Plain::of(&head, &parts, tail),
             head,
             values: parts,
             tail: tail.to_owned(),

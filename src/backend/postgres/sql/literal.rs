@@ -96,6 +96,34 @@ pub(in super::super) fn push_text(out: &mut String, text: &str) {
     out.push('\'');
 }
 
+/// Adds a field of COPY's text format.
+pub(in super::super) fn push_field(out: &mut String, value: &SqlValue) {
+    match value {
+        SqlValue::Null => out.push_str("\\N"),
+        // Writing to a string does not fail.
+        SqlValue::Int(value) => {
+            let _ = write!(out, "{value}");
+        }
+        other => {
+            // Only `NULL`, which is dealt with, has no text.
+            let text = text_of(other).unwrap_or_default();
+            let mut rest = text.as_ref();
+            let special = |byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r');
+            while let Some(at) = rest.bytes().position(special) {
+                out.push_str(&rest[..at]);
+                out.push_str(match rest.as_bytes()[at] {
+                    b'\t' => "\\t",
+                    b'\n' => "\\n",
+                    b'\r' => "\\r",
+                    _ => "\\\\",
+                });
+                rest = &rest[at + 1..];
+            }
+            out.push_str(rest);
+        }
+    }
+}
+
 /// Adds a text with a mark before some of its characters, which are ASCII; the character
 /// itself if none is given.
 fn push_doubled(out: &mut String, text: &str, special: impl Fn(u8) -> bool, mark: Option<char>) {
@@ -145,6 +173,24 @@ mod tests {
         let mut out = String::new();
         push_literal(&mut out, &value.into());
         out
+    }
+
+    #[test]
+    fn fields_are_copys() {
+        for (value, expected) in [
+            (SqlValue::Null, r"\N"),
+            (r"\N".into(), r"\\N"),
+            (r"\.".into(), r"\\."),
+            ("".into(), ""),
+            ("ä\t\r\n\\".into(), r"ä\t\r\n\\"),
+            ((-7).into(), "-7"),
+            (b"\x00\xff".into(), r"\\x00ff"),
+            (vec!["a\\b"].into(), r#"{"a\\\\b"}"#),
+        ] {
+            let mut out = String::new();
+            push_field(&mut out, &value);
+            assert_eq!(out, expected);
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@ mod functions;
 mod insert;
 mod lexer;
 pub(super) mod literal;
+mod plain;
 mod reply;
 mod statement;
 mod value;
 mod words;
 
 pub(super) use self::insert::{Insert, Part};
+pub(super) use self::plain::Plain;
 pub use self::reply::{FromSqlText, SqlIndex, SqlReply, SqlRow};
 pub(super) use self::statement::{Statement, known};
 pub use self::value::SqlValue;
