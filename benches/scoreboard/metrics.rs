@@ -115,7 +115,9 @@ fn recording(options: &Options, table: &mut Table, threads: usize) -> Result<(),
 fn response_times() -> impl Iterator<Item = u64> {
     (0..STRIDE).map(|number| {
         let scattered = number * 167 % STRIDE;
-        (50_000.0 * 2_f64.powf(scattered as f64 / 32.0)) as u64
+        // Eight octaves, of 32 steps each.
+        let octave = 50_000 << (scattered / 32);
+        octave + octave * (scattered % 32) / 32
     })
 }
 

@@ -133,7 +133,8 @@ impl History {
     /// Points at the first interval for a quarter of an hour, and at the second for as many
     /// as `depth`.
     pub(super) fn new(sample: Duration, every: Duration, depth: usize) -> Self {
-        let recent = (900.0 / sample.as_secs_f64()).clamp(1.0, 900.0) as usize;
+        let recent = Duration::from_secs(900).as_nanos() / sample.as_nanos().max(1);
+        let recent = recent.clamp(1, 900) as usize;
         let ring = |every, depth: usize| Ring {
             every,
             depth: depth.max(1),

@@ -39,6 +39,7 @@ impl Snapshot {
     }
 }
 
+#[allow(clippy::cast_sign_loss, reason = "counters are never negative")]
 fn pass_on(
     sample: &Sample<'_>,
     suffix: &str,

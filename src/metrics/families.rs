@@ -226,7 +226,7 @@ static POOL: &[Row<PoolMetrics>] = &[
             emit(
                 None,
                 pool.operations.recent.response_time.as_secs_f64().into(),
-            )
+            );
         },
     ),
     (
@@ -318,7 +318,7 @@ static PROCESS: &[Row<ResourceMetrics>] = &[
         |process, emit| emit(None, process.open_files.into()),
     ),
     (gauge("process_threads", "Threads."), |process, emit| {
-        emit(None, process.threads.into())
+        emit(None, process.threads.into());
     }),
     (
         gauge(

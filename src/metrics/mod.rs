@@ -4,10 +4,10 @@
 //!
 //! Counting happens where the work is: in atomics of the pool, of the batch, and of each
 //! connection's slot, so that leases on different connections never touch the same cache
-//! line. [`histogram`] holds durations and sizes in buckets of fixed bounds, [`window`] the
-//! last requests, [`meter`] is what each connection's slot counts. [`distribution`] is what a
-//! histogram looks like when it is read. [`snapshot`] is everything at one moment, [`table`]
-//! prints it for people, [`families`] names it for machines, [`text`] writes it for
+//! line. `histogram` holds durations and sizes in buckets of fixed bounds, `window` the
+//! last requests, `meter` is what each connection's slot counts. `distribution` is what a
+//! histogram looks like when it is read. `snapshot` is everything at one moment, `table`
+//! prints it for people, `families` names it for machines, `text` writes it for
 //! Prometheus, and `facade` passes it on to other libraries.
 //!
 //! # Invariants

@@ -177,9 +177,10 @@ mod tests {
         let meters = [0, 1].map(|_| Meter::new(Arc::clone(&window)));
         for number in 0..100 {
             let failed = number % 3 == 0;
-            match failed {
-                true => meters[number % 2].failed(256),
-                false => meters[number % 2].succeeded(256),
+            if failed {
+                meters[number % 2].failed(256);
+            } else {
+                meters[number % 2].succeeded(256);
             }
             let look = window.look(1, meters.iter());
             assert_eq!((look.requests, look.failed == 1), (1, failed));
