@@ -7,7 +7,8 @@
 //!
 //! No wake-up is lost: the dispatcher says how it sleeps and then looks for work once more;
 //! whoever brings work puts it there and then looks how the dispatcher sleeps; both with a
-//! barrier in between (see `model`).
+//! barrier in between (see `model`). What it does not look for, such as that the batch was
+//! closed, leaves a token with which it does not sleep, and goes round once more.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -50,6 +51,11 @@ impl Bell {
         {
             self.unparker.unpark();
         }
+    }
+
+    /// Something changed that the dispatcher does not look for before it sleeps.
+    pub(super) fn wake(&self) {
+        self.unparker.unpark();
     }
 }
 

@@ -143,6 +143,28 @@ fn a_sated_sleep_ends_with_what_is_urgent() {
     }
 }
 
+/// What the dispatcher does not look for before it sleeps, as that the batch was closed, ends
+/// its sleep all the same.
+#[test]
+fn a_change_that_is_not_looked_for_is_not_slept_over() {
+    check(|| {
+        let (sleeper, bell) = bell::pair();
+        let bell = Arc::new(bell);
+        let closed = Arc::new(AtomicBool::new(false));
+        let closer = {
+            let (bell, closed) = (Arc::clone(&bell), Arc::clone(&closed));
+            thread::spawn(move || {
+                closed.store(true, SeqCst);
+                bell.wake();
+            })
+        };
+        while !closed.load(SeqCst) {
+            sleeper.sleep(&bell, true, NEVER, Duration::MAX, || false);
+        }
+        closer.join().expect("no panic");
+    });
+}
+
 /// The batch's protocol of closing: whoever is let in after the batch was closed notices it,
 /// or is counted before the dispatcher looks whether there is anybody. (The barriers stand
 /// for what the sequentially consistent accesses of the real code amount to; loom takes

@@ -14,25 +14,25 @@ use crossbeam_channel::Receiver;
 use super::Shared;
 use super::counters::{OutcomeKind, Tally};
 use super::job::{Again, Group, Job, Report};
+use super::shield::{Shielded, complain, contain};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::operation::{Operation as _, Outcome};
+use crate::operation::Outcome;
 use crate::pool::PooledConnection;
 use crate::recovery::may_retry;
 
 /// Executes groups until the dispatcher is gone.
 pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group<B>>) {
-    threads::enlist(Role::Worker, shared);
+    threads::enlist(Role::Worker, &shared.home);
     for group in groups {
         let report = execute(shared, group);
-        shared.home.counters.running.fetch_sub(1, Relaxed);
         // The dispatcher may have given up already; then nothing is left to report.
         let _ = shared.reports.send(report);
-        shared.bell.ring(0);
+        shared.home.bell.ring(0);
     }
 }
 
@@ -64,6 +64,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
                 let outcome = outcomes.next().unwrap_or_else(missing);
                 settler.decide(job, outcome);
             }
+            contain("the drop of a reply", || drop(outcomes));
         }
         Err(error) => {
             for job in group.jobs {
@@ -104,9 +105,9 @@ fn run<B: Backend>(
     let (manager, conn) = PooledConnection::parts(&mut lease);
     let run = || match jobs {
         [] => Vec::new(),
-        [job] => vec![manager.execute(conn, &job.operation, deadline).into()],
+        [job] => vec![manager.execute(conn, &*job.operation, deadline).into()],
         jobs => {
-            let operations: Vec<_> = jobs.iter().map(|job| &job.operation).collect();
+            let operations: Vec<_> = jobs.iter().map(|job| &*job.operation).collect();
             manager.execute_batch(conn, &operations, deadline)
         }
     };
@@ -117,12 +118,14 @@ fn run<B: Backend>(
     }
     outcomes.unwrap_or_else(|_| {
         lease.discard();
-        log::error!(
-            "millpond: the backend {} panicked; its connection is discarded, and {} operations \
-             are unknown",
-            B::NAME,
-            jobs.len()
-        );
+        complain(|| {
+            log::error!(
+                "millpond: the backend {} panicked; its connection is discarded, and {} \
+                 operations are unknown",
+                B::NAME,
+                jobs.len()
+            );
+        });
         let error = Error::new(ErrorKind::Other, Phase::Operation, "the backend panicked");
         let error = shared.pool.locate(error.with_outcome_unknown());
         jobs.iter()
@@ -151,7 +154,7 @@ fn missing<R>() -> Outcome<R> {
 }
 
 /// An operation and its outcome.
-type Over<B> = (Job<B>, Outcome<<B as Backend>::Reply>);
+type Over<B> = (Job<B>, Shielded<Outcome<<B as Backend>::Reply>>);
 
 /// Sorts the operations of a group into those that are over and those that are tried
 /// again; then counts the former and only then tells their tickets, so that whoever has
@@ -160,7 +163,7 @@ struct Settler<'a, B: Backend> {
     shared: &'a Shared<B>,
     over: Vec<Over<B>>,
     again: Vec<Again<B>>,
-    keys: Vec<Box<str>>,
+    keys: Vec<Arc<str>>,
     tally: Tally,
 }
 
@@ -178,10 +181,10 @@ impl<'a, B: Backend> Settler<'a, B> {
     /// Those that are still wanted; others expired or were cancelled while the group waited
     /// for its lease.
     fn begin(&mut self, mut jobs: Vec<Job<B>>) -> Vec<Job<B>> {
-        jobs.retain(|job| {
+        jobs.retain_mut(|job| {
             let wanted = job.cell.begin();
             if !wanted {
-                self.keys.extend(job.key());
+                self.keys.extend(job.key.take());
             }
             wanted
         });
@@ -190,6 +193,13 @@ impl<'a, B: Backend> Settler<'a, B> {
 
     fn decide(&mut self, mut job: Job<B>, outcome: Outcome<B::Reply>) {
         let outcome = outcome.map_error(|error| self.shared.pool.locate(error));
+        // Once an attempt may have taken effect, no later failure makes that undone.
+        job.doubtful |= outcome.is_in_doubt();
+        let outcome = if job.doubtful {
+            outcome.in_doubt()
+        } else {
+            outcome
+        };
         if let Some(error) = outcome.error() {
             job.failed += 1;
             if let Some(due) = self.again_at(&job, error) {
@@ -197,46 +207,54 @@ impl<'a, B: Backend> Settler<'a, B> {
                 return;
             }
         }
-        self.keys.extend(job.key());
+        self.keys.extend(job.key.take());
         self.tally.note(&outcome);
-        self.over.push((job, outcome));
+        self.over.push((job, Shielded::new(outcome)));
     }
 
     /// When the operation is tried again after this error, if it is; it is back in the
     /// queue then.
     fn again_at(&self, job: &Job<B>, error: &Error) -> Option<Ticks> {
-        let policy = job
-            .operation
-            .envelope()
-            .retry()
-            .unwrap_or(&self.shared.retry);
-        if job.failed >= policy.attempts() || !may_retry(error, job.operation.may_repeat()) {
+        let policy = job.retry.as_deref().unwrap_or(&self.shared.retry);
+        if job.failed >= policy.attempts() || !may_retry(error, job.may_repeat) {
             return None;
         }
         let due = after(self.shared.clock.now(), policy.pause(job.failed, error));
-        if due >= job.deadline || self.shared.is_cut_off() {
+        if due >= job.deadline || self.is_put_off(job, error) || self.shared.is_cut_off() {
             return None;
         }
         job.cell.again(error).then_some(due)
     }
 
-    fn settle(self) -> (Vec<Again<B>>, Vec<Box<str>>) {
+    /// Whether the server asks for a longer pause than the operation, which has no deadline,
+    /// should have to wait.
+    fn is_put_off(&self, job: &Job<B>, error: &Error) -> bool {
+        let limit = self.shared.settings.default_deadline;
+        let asked = error.retry_after().filter(|_| job.deadline == NEVER);
+        asked
+            .zip(limit)
+            .is_some_and(|(asked, limit)| asked >= limit)
+    }
+
+    fn settle(self) -> (Vec<Again<B>>, Vec<Arc<str>>) {
         let counters = &self.shared.home.counters;
         counters.add(&self.tally);
+        counters.running.fetch_sub(1, Relaxed);
         counters.retries.fetch_add(self.again.len() as u64, Relaxed);
         let mut wakes = Wakes::default();
         for (job, outcome) in self.over {
             let Job {
                 cell,
                 operation,
+                size,
                 failed,
                 ..
             } = job;
-            if let Outcome::Rejected(error) = &outcome {
+            if let Outcome::Rejected(error) = &*outcome {
                 let quarantine = &self.shared.quarantine;
-                quarantine.put(operation, error.clone(), failed);
+                quarantine.put(operation.into_inner(), size, error.clone(), failed);
             }
-            let kind = OutcomeKind::of(&outcome);
+            let kind = OutcomeKind::of(&*outcome);
             if !cell.resolve(outcome, &mut wakes) {
                 // Its deadline was over, or the batch was cut off: counted there.
                 counters.uncount(kind);

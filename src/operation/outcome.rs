@@ -85,6 +85,22 @@ impl<R> Outcome<R> {
         }
     }
 
+    /// Whether it may have taken effect, and nobody knows.
+    #[cfg(feature = "batch")]
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let unsure = self.error().is_some_and(Error::outcome_unknown);
+        unsure || matches!(self, Self::Unknown(_))
+    }
+
+    /// The same outcome of an operation that may have taken effect, unless it certainly did.
+    #[cfg(feature = "batch")]
+    pub(crate) fn in_doubt(self) -> Self {
+        match self.into_result() {
+            Ok(reply) => Self::Done(reply),
+            Err(error) => Self::Unknown(error.with_outcome_unknown()),
+        }
+    }
+
     /// The same outcome with more said in its error.
     #[cfg(feature = "batch")]
     pub(crate) fn map_error(self, with: impl FnOnce(Error) -> Error) -> Self {
