@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::shield::contain;
+use super::shield::Shielded;
 use crate::error::Error;
 
 /// An operation that the server refused.
@@ -82,7 +82,7 @@ struct Inner<O> {
 
 #[derive(Debug)]
 struct Kept<O> {
-    entry: Arc<Quarantined<O>>,
+    entry: Shielded<Arc<Quarantined<O>>>,
     size: usize,
 }
 
@@ -103,12 +103,12 @@ impl<O> Quarantine<O> {
 
     /// `size`: as the queue counted it.
     pub(super) fn put(&self, operation: O, size: usize, error: Error, attempts: u32) {
-        let entry = Arc::new(Quarantined {
+        let entry = Shielded::new(Arc::new(Quarantined {
             operation,
             error,
             attempts,
             at: SystemTime::now(),
-        });
+        }));
         let mut too_many = Vec::new();
         let mut inner = self.inner.lock();
         inner.kept.push_back(Kept { entry, size });
@@ -122,7 +122,7 @@ impl<O> Quarantine<O> {
             too_many.push(oldest);
         }
         drop(inner);
-        contain("the drop of an operation", || drop(too_many));
+        drop(too_many);
     }
 
     /// How many it holds.
@@ -150,7 +150,7 @@ impl<O> Quarantine<O> {
         // Nobody else reads, so each is the only reference.
         let entries = kept.into_iter();
         entries
-            .filter_map(|kept| Arc::into_inner(kept.entry))
+            .filter_map(|kept| Arc::into_inner(kept.entry.into_inner()))
             .collect()
     }
 

@@ -1,6 +1,7 @@
 //! The program's own code on the batch's threads: callbacks, and the drops of its operations
 //! and replies. A panic in it ends there.
 
+use std::fmt;
 use std::mem::needs_drop;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +28,12 @@ impl<T> Shielded<T> {
 
     pub(super) fn into_inner(mut self) -> T {
         self.0.take().expect("taken only here, and by value")
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shielded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Script {
     /// Sizes of the groups, and what they held.
     groups: Mutex<Vec<Vec<u64>>>,
     pub attempts: Mutex<HashMap<u64, u32>>,
+    /// How many attempts took effect, or may have.
+    pub effects: Mutex<HashMap<u64, u32>>,
     pub pause: Mutex<Duration>,
     pub down: AtomicBool,
 }
@@ -137,7 +139,12 @@ impl Script {
         *attempt += 1;
         let attempt = *attempt;
         drop(attempts);
-        act(&work.act, attempt).map(|()| work.number * 2)
+        let outcome = act(&work.act, attempt);
+        if matches!(outcome, Outcome::Done(()) | Outcome::Unknown(_)) {
+            let mut effects = self.effects.lock().expect("no poison");
+            *effects.entry(work.number).or_default() += 1;
+        }
+        outcome.map(|()| work.number * 2)
     }
 }
 
