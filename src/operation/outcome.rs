@@ -71,7 +71,9 @@ impl<R> Outcome<R> {
     pub fn into_result(self) -> Result<R, Error> {
         match self {
             Self::Done(reply) => Ok(reply),
-            Self::Rejected(error) | Self::NotExecuted(error) | Self::Unknown(error) => Err(error),
+            Self::Rejected(error) | Self::NotExecuted(error) => Err(error),
+            // Whoever said that it is unknown may not have said so in the error.
+            Self::Unknown(error) => Err(error.with_outcome_unknown()),
         }
     }
 
