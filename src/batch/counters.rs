@@ -68,33 +68,10 @@ impl OutcomeKind {
     }
 }
 
-/// Outcomes of one group, added up before they are counted.
-#[derive(Default)]
-pub(super) struct Tally([u64; 4]);
-
-impl Tally {
-    pub(super) fn note<R>(&mut self, outcome: &Outcome<R>) {
-        self.0[OutcomeKind::of(outcome) as usize] += 1;
-    }
-}
-
 impl Counters {
-    pub(super) fn add(&self, tally: &Tally) {
-        for (counter, count) in self.outcomes.iter().zip(tally.0) {
-            if count > 0 {
-                counter.fetch_add(count, Relaxed);
-            }
-        }
-    }
-
     /// One more.
     pub(super) fn count(&self, kind: OutcomeKind) {
         self.outcomes[kind as usize].fetch_add(1, Relaxed);
-    }
-
-    /// One less: it had another outcome already.
-    pub(super) fn uncount(&self, kind: OutcomeKind) {
-        self.outcomes[kind as usize].fetch_sub(1, Relaxed);
     }
 
     /// A group of so many operations took so long.

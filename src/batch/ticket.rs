@@ -165,22 +165,21 @@ impl<R: Send + 'static> Cell<R> {
         true
     }
 
-    /// Gives it its outcome, which the caller has counted, unless it has one; whether it
-    /// had none. It is not in the queue.
-    pub(super) fn resolve(&self, outcome: Shielded<Outcome<R>>, wakes: &mut Wakes) -> bool {
+    /// Gives it its outcome, unless it has one.
+    pub(super) fn resolve(&self, outcome: Outcome<R>, wakes: &mut Wakes) {
         // Not dropped under the lock, should it not be wanted.
-        let mut outcome = Some(outcome);
+        let mut outcome = Some(Shielded::new(outcome));
         let decide = |stage: &Stage<R>| match stage {
             Stage::Resolved(_) | Stage::Gone => None,
             _ => outcome.take(),
         };
-        self.settle(decide, wakes)
+        self.settle(decide, wakes);
     }
 
     /// It is not executed any more, for this reason. For one that is in the queue or in
     /// anybody's hands.
     pub(super) fn dismiss(&self, why: Error) {
-        self.settle_and_count(|stage| match stage {
+        self.settle_now(|stage| match stage {
             Stage::Resolved(_) | Stage::Gone => None,
             Stage::Doubtful(doubt) => Some(Outcome::Unknown(doubt.clone())),
             _ => Some(Outcome::NotExecuted(why)),
@@ -191,7 +190,7 @@ impl<R: Send + 'static> Cell<R> {
     /// and had some time since to come to an end.
     pub(super) fn expire(&self, at_last: bool, why: impl FnOnce() -> Error) -> Expiry {
         let mut running = false;
-        self.settle_and_count(|stage| match stage {
+        self.settle_now(|stage| match stage {
             Stage::Waiting => Some(Outcome::NotExecuted(why())),
             Stage::Doubtful(doubt) => Some(Outcome::Unknown(doubt.clone())),
             Stage::Running if at_last => Some(Outcome::Unknown(why().with_outcome_unknown())),
@@ -210,7 +209,7 @@ impl<R: Send + 'static> Cell<R> {
 
     /// Cancels it, if it was not begun.
     fn cancel(&self) -> bool {
-        let cancelled = self.settle_and_count(|stage| match stage {
+        let cancelled = self.settle_now(|stage| match stage {
             Stage::Waiting => Some(Outcome::NotExecuted(Error::new(
                 ErrorKind::Cancelled,
                 Phase::Queue,
@@ -225,17 +224,14 @@ impl<R: Send + 'static> Cell<R> {
         cancelled
     }
 
-    /// Settles it, and counts the outcome.
-    fn settle_and_count(&self, decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>) -> bool {
-        let decide = |stage: &Stage<R>| {
-            let outcome = decide(stage)?;
-            self.home.counters.count(OutcomeKind::of(&outcome));
-            Some(Shielded::new(outcome))
-        };
+    /// The same for one that is not part of a group.
+    fn settle_now(&self, decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>) -> bool {
+        let decide = |stage: &Stage<R>| decide(stage).map(Shielded::new);
         self.settle(decide, &mut Wakes::default())
     }
 
-    /// Resolves it with what `decide` says of its stage, if anything.
+    /// Resolves it with what `decide` says of its stage, if anything, and counts the outcome
+    /// before anybody can learn of it.
     fn settle(
         &self,
         decide: impl FnOnce(&Stage<R>) -> Option<Shielded<Outcome<R>>>,
@@ -245,6 +241,7 @@ impl<R: Send + 'static> Cell<R> {
         let Some(outcome) = decide(&inner.stage) else {
             return false;
         };
+        self.home.counters.count(OutcomeKind::of(&outcome));
         let queued = std::mem::replace(&mut inner.queued, false);
         if queued {
             self.home.gate.forget(1, self.size);

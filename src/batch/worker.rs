@@ -12,9 +12,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_channel::Receiver;
 
 use super::Shared;
-use super::counters::{OutcomeKind, Tally};
 use super::job::{Again, Group, Job, Report};
-use super::shield::{Shielded, complain, contain};
+use super::shield::{complain, contain};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
 use crate::backend::Backend;
@@ -37,7 +36,7 @@ pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group
 }
 
 fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
-    let mut settler = Settler::new(shared, group.jobs.len());
+    let mut settler = Settler::new(shared);
     let mut report = Report {
         group: group.number,
         executed: 0,
@@ -47,6 +46,8 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         keys: Vec::new(),
     };
     let deadline = latest_deadline(shared, &group.jobs);
+    // Counted down before the tickets are told, so that what their owners read adds up.
+    let running = &shared.home.counters.running;
     match shared.pool.get_until(deadline) {
         Ok(lease) => {
             let jobs = settler.begin(group.jobs);
@@ -59,6 +60,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             report.took = shared.clock.now().saturating_sub(start);
             report.executed = jobs.len();
             counters.executed(report.executed, report.took);
+            running.fetch_sub(1, Relaxed);
             let mut outcomes = outcomes.into_iter();
             for job in jobs {
                 let outcome = outcomes.next().unwrap_or_else(missing);
@@ -67,12 +69,13 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             contain("the drop of a reply", || drop(outcomes));
         }
         Err(error) => {
+            running.fetch_sub(1, Relaxed);
             for job in group.jobs {
                 settler.decide(job, Outcome::NotExecuted(error.clone()));
             }
         }
     }
-    (report.again, report.keys) = settler.settle();
+    (report.again, report.keys) = (settler.again, settler.keys);
     report
 }
 
@@ -153,28 +156,21 @@ fn missing<R>() -> Outcome<R> {
     Outcome::Unknown(error.with_outcome_unknown())
 }
 
-/// An operation and its outcome.
-type Over<B> = (Job<B>, Shielded<Outcome<<B as Backend>::Reply>>);
-
-/// Sorts the operations of a group into those that are over and those that are tried
-/// again; then counts the former and only then tells their tickets, so that whoever has
-/// its outcome finds it counted.
+/// Tells the tickets of a group, and sorts out what is tried again.
 struct Settler<'a, B: Backend> {
     shared: &'a Shared<B>,
-    over: Vec<Over<B>>,
     again: Vec<Again<B>>,
     keys: Vec<Arc<str>>,
-    tally: Tally,
+    wakes: Wakes,
 }
 
 impl<'a, B: Backend> Settler<'a, B> {
-    fn new(shared: &'a Shared<B>, jobs: usize) -> Self {
+    fn new(shared: &'a Shared<B>) -> Self {
         Self {
             shared,
-            over: Vec::with_capacity(jobs),
             again: Vec::new(),
             keys: Vec::new(),
-            tally: Tally::default(),
+            wakes: Wakes::default(),
         }
     }
 
@@ -208,8 +204,12 @@ impl<'a, B: Backend> Settler<'a, B> {
             }
         }
         self.keys.extend(job.key.take());
-        self.tally.note(&outcome);
-        self.over.push((job, Shielded::new(outcome)));
+        if let Outcome::Rejected(error) = &outcome {
+            let (operation, error) = (job.operation.into_inner(), error.clone());
+            let quarantine = &self.shared.quarantine;
+            quarantine.put(operation, job.size, error, job.failed);
+        }
+        job.cell.resolve(outcome, &mut self.wakes);
     }
 
     /// When the operation is tried again after this error, if it is; it is back in the
@@ -223,7 +223,11 @@ impl<'a, B: Backend> Settler<'a, B> {
         if due >= job.deadline || self.is_put_off(job, error) || self.shared.is_cut_off() {
             return None;
         }
-        job.cell.again(error).then_some(due)
+        let again = job.cell.again(error);
+        if again {
+            self.shared.home.counters.retries.fetch_add(1, Relaxed);
+        }
+        again.then_some(due)
     }
 
     /// Whether the server asks for a longer pause than the operation, which has no deadline,
@@ -234,32 +238,5 @@ impl<'a, B: Backend> Settler<'a, B> {
         asked
             .zip(limit)
             .is_some_and(|(asked, limit)| asked >= limit)
-    }
-
-    fn settle(self) -> (Vec<Again<B>>, Vec<Arc<str>>) {
-        let counters = &self.shared.home.counters;
-        counters.add(&self.tally);
-        counters.running.fetch_sub(1, Relaxed);
-        counters.retries.fetch_add(self.again.len() as u64, Relaxed);
-        let mut wakes = Wakes::default();
-        for (job, outcome) in self.over {
-            let Job {
-                cell,
-                operation,
-                size,
-                failed,
-                ..
-            } = job;
-            if let Outcome::Rejected(error) = &*outcome {
-                let quarantine = &self.shared.quarantine;
-                quarantine.put(operation.into_inner(), size, error.clone(), failed);
-            }
-            let kind = OutcomeKind::of(&*outcome);
-            if !cell.resolve(outcome, &mut wakes) {
-                // Its deadline was over, or the batch was cut off: counted there.
-                counters.uncount(kind);
-            }
-        }
-        (self.again, self.keys)
     }
 }
