@@ -17,7 +17,7 @@ use millpond::{
     RetryPolicy, Ticket,
 };
 use serde::{Deserialize, Serialize, Serializer};
-use work::quiet_panics;
+use work::{quiet_panics, until};
 
 mod work;
 
@@ -225,6 +225,13 @@ fn submit(batch: &Batch<Shop>, operation: Brittle) -> Ticket<Reply> {
     batch.submit(operation).map_err(Error::from).expect("room")
 }
 
+/// An operation with which the worker is busy until it is told to go on.
+fn hold(batch: &Batch<Shop>) -> Ticket<Reply> {
+    let held = submit(batch, brittle(Flaw::None).fate(Fate::Held));
+    until("the worker has it", || batch.metrics().running == 1);
+    held
+}
+
 /// It does what is asked of it, nothing is counted that is not there, and it closes at once.
 #[track_caller]
 fn still_works(batch: &Batch<Shop>) {
@@ -257,7 +264,7 @@ fn when_dropped_on_a_worker() {
     for fate in [Fate::Done, Fate::Rejected, Fate::Doubled] {
         for flaw in [Flaw::Drop, Flaw::Reply] {
             let (batch, go_on) = shop(|batch| batch.quarantine(1));
-            let first = submit(&batch, brittle(Flaw::None).fate(Fate::Held));
+            let first = hold(&batch);
             // One group, with innocents at both ends.
             let innocent = submit(&batch, brittle(Flaw::None));
             let flawed = [0; 3].map(|_| submit(&batch, brittle(flaw).fate(fate)));
@@ -274,7 +281,7 @@ fn when_dropped_on_a_worker() {
 #[test]
 fn when_dropped_on_the_dispatcher() {
     let (batch, go_on) = shop(|batch| batch.max_operations(2).when_full(WhenFull::Shed));
-    let first = submit(&batch, brittle(Flaw::None).fate(Fate::Held));
+    let first = hold(&batch);
     // Cancelled, expired, or shed by the next.
     let flawed = || brittle(Flaw::Drop);
     assert!(submit(&batch, flawed()).cancel());
@@ -290,7 +297,7 @@ fn when_dropped_on_the_dispatcher() {
 
     // At the end.
     let (batch, go_on) = shop(|batch| batch);
-    let first = submit(&batch, brittle(Flaw::None).fate(Fate::Held));
+    let first = hold(&batch);
     let queued = [0; 9].map(|_| submit(&batch, flawed()));
     batch.close(Duration::from_millis(20));
     assert!(
