@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crossbeam_utils::CachePadded;
 use serde::Serialize;
 
 use crate::clock::Ticks;
@@ -28,12 +29,14 @@ pub(super) enum Cause {
     Close,
 }
 
+/// What is counted for each operation has a cache line of its own, since it is counted on
+/// different threads.
 #[derive(Default)]
 pub(super) struct Counters {
-    pub(super) submitted: AtomicU64,
+    pub(super) submitted: CachePadded<AtomicU64>,
     pub(super) refused: AtomicU64,
     /// By [`OutcomeKind`].
-    outcomes: [AtomicU64; 4],
+    outcomes: CachePadded<[AtomicU64; 4]>,
     pub(super) retries: AtomicU64,
     groups: AtomicU64,
     largest_group: AtomicUsize,
