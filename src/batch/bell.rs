@@ -3,7 +3,9 @@
 //! While every worker is busy a new operation changes nothing, so submitting it does not
 //! wake the dispatcher, unless its deadline comes before the dispatcher would wake anyway:
 //! it sleeps *sated*. With a worker free it sleeps *hungry*, and the first operation wakes
-//! it. Reports of workers always do.
+//! it. With reports of workers it is the other way round: another free worker changes nothing
+//! for a hungry dispatcher. (That saves a lone operation about a third of its time, and of its
+//! processor's: the thread that waits for it has the processor to itself.)
 //!
 //! No wake-up is lost: the dispatcher says how it sleeps and then looks for work once more;
 //! whoever brings work puts it there and then looks how the dispatcher sleeps; both with a
@@ -49,6 +51,15 @@ impl Bell {
             && (alarm == NEVER || due < alarm)
             && self.alarm.swap(AWAKE, SeqCst) != AWAKE
         {
+            self.unparker.unpark();
+        }
+    }
+
+    /// A worker is free again.
+    pub(super) fn ring_if_sated(&self) {
+        barrier();
+        let alarm = self.alarm.load(SeqCst);
+        if alarm != AWAKE && alarm != NEVER && self.alarm.swap(AWAKE, SeqCst) != AWAKE {
             self.unparker.unpark();
         }
     }

@@ -57,8 +57,9 @@ pub(super) struct Dispatcher<B: Backend> {
     queue: Queue<B>,
     sizing: Sizing,
     free_workers: usize,
-    /// The cells of groups that are with the workers.
-    running: HashMap<u64, Vec<Arc<Cell<B::Reply>>>>,
+    /// The cells of groups that are with the workers, or were when the dispatcher last heard of
+    /// them.
+    running: HashMap<u64, Vec<Weak<Cell<B::Reply>>>>,
     /// To be tried again, by the moment.
     delayed: Timed<Job<B>>,
     /// Operations with a deadline of their own.
@@ -309,7 +310,7 @@ impl<B: Backend> Dispatcher<B> {
             home.counters.sent_off(jobs.len(), cause);
             let full = jobs.len() >= limit;
             let number = self.number();
-            let cells = jobs.iter().map(|job| Arc::clone(&job.cell)).collect();
+            let cells = jobs.iter().map(|job| Arc::downgrade(&job.cell)).collect();
             self.running.insert(number, cells);
             self.free_workers -= 1;
             sent = true;
@@ -436,7 +437,8 @@ impl<B: Backend> Dispatcher<B> {
             std::thread::yield_now();
         }
         let cut = || shared.pool.locate(closed("the batch was closed meanwhile"));
-        for cell in self.running.values().flatten() {
+        let running = self.running.values().flatten();
+        for cell in running.filter_map(Weak::upgrade) {
             cell.expire(true, cut);
         }
         self.note_depths();

@@ -29,9 +29,15 @@ pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group
     threads::enlist(Role::Worker, &shared.home);
     for group in groups {
         let report = execute(shared, group);
+        let brings_work = !report.again.is_empty() || !report.keys.is_empty();
         // The dispatcher may have given up already; then nothing is left to report.
         let _ = shared.reports.send(report);
-        shared.home.bell.ring(0);
+        let bell = &shared.home.bell;
+        bell.ring_if_sated();
+        // A closed batch ends with the last report. (Looked at behind the barrier in the bell.)
+        if brings_work || shared.is_closed() {
+            bell.ring(0);
+        }
     }
 }
 
