@@ -49,7 +49,7 @@ impl<T> Drop for Shielded<T> {
     fn drop(&mut self) {
         if needs_drop::<T>() && self.0.is_some() {
             contain("the drop of an operation or a reply", || {
-                drop(self.0.take())
+                drop(self.0.take());
             });
         }
     }
