@@ -55,16 +55,22 @@ impl<B: Backend> Pool<B> {
         };
         self.earn_retries(1);
         let mut failed = 0;
+        // Once an attempt may have taken effect, no later failure makes that undone.
+        let mut doubtful = false;
         loop {
-            let mut lease = self.get_until(deadline).map_err(without_connection)?;
+            let lease = self
+                .get_until(deadline)
+                .map_err(|error| in_doubt_if(doubtful, error));
+            let mut lease = lease.map_err(without_connection)?;
             let (manager, conn) = PooledConnection::parts(&mut lease);
             let error = match manager.execute(conn, operation, deadline) {
                 Ok(reply) => {
                     PooledConnection::succeeded(&lease, took(), 1);
                     return Ok(reply);
                 }
-                Err(error) => self.locate(error),
+                Err(error) => self.locate(in_doubt_if(doubtful, error)),
             };
+            doubtful = error.outcome_unknown();
             failed += 1;
             let again = failed < policy.attempts() && may_retry(&error, operation.may_repeat());
             let pause = policy.pause(failed, &error);
@@ -105,6 +111,14 @@ impl<B: Backend> Pool<B> {
         let message = "the operation's deadline was over before a connection was taken";
         let error = Error::new(ErrorKind::DeadlineExceeded, Phase::Queue, message);
         Err(self.locate(error))
+    }
+}
+
+fn in_doubt_if(doubtful: bool, error: Error) -> Error {
+    if doubtful {
+        error.with_outcome_unknown()
+    } else {
+        error
     }
 }
 

@@ -25,10 +25,15 @@ enum Step {
         key: Option<u8>,
         deadline: Option<u64>,
         idempotent: bool,
+        /// Bytes beside its usual ones.
+        more: usize,
     },
     /// Cancels the operation that this thread submitted so many before.
     Cancel(usize),
     Flush,
+    /// Looks at the figures.
+    Look,
+    Close(u64),
     Freeze,
     Thaw,
     /// The server is away.
@@ -42,6 +47,7 @@ struct Setting {
     workers: usize,
     size: usize,
     room: usize,
+    bytes: usize,
     when_full: WhenFull,
     flush: Flush,
     /// How long closing may take.
@@ -54,6 +60,9 @@ fn act() -> impl Strategy<Value = Act> {
         3 => Just(Act::Refuse),
         2 => (1..4_u32).prop_map(Act::FailFirst),
         2 => (1..4_u32).prop_map(Act::DoubtFirst),
+        1 => Just(Act::DoubtUnsaid),
+        1 => Just(Act::DoubtThen(Box::new(Act::Refuse))),
+        1 => (1..4_u32).prop_map(|times| Act::DoubtThen(Box::new(Act::FailFirst(times)))),
         1 => Just(Act::Panic),
     ]
 }
@@ -65,18 +74,21 @@ fn step() -> impl Strategy<Value = Step> {
         prop::option::weighted(0.4, 0..3_u8),
         prop::option::weighted(0.2, 0..30_u64),
         any::<bool>(),
+        prop_oneof![4 => Just(0), 1 => 0..4000_usize],
     );
     prop_oneof![
-        20 => submit.prop_map(|(act, priority, key, deadline, idempotent)| Step::Submit {
-            act, priority, key, deadline, idempotent
+        60 => submit.prop_map(|(act, priority, key, deadline, idempotent, more)| Step::Submit {
+            act, priority, key, deadline, idempotent, more
         }),
-        3 => (0..5_usize).prop_map(Step::Cancel),
-        1 => Just(Step::Flush),
-        1 => Just(Step::Freeze),
-        2 => Just(Step::Thaw),
-        1 => Just(Step::Down),
-        2 => Just(Step::Up),
-        3 => Just(Step::Sleep),
+        9 => (0..5_usize).prop_map(Step::Cancel),
+        3 => Just(Step::Flush),
+        6 => Just(Step::Look),
+        1 => (0..20_u64).prop_map(Step::Close),
+        3 => Just(Step::Freeze),
+        6 => Just(Step::Thaw),
+        3 => Just(Step::Down),
+        6 => Just(Step::Up),
+        9 => Just(Step::Sleep),
     ]
 }
 
@@ -88,22 +100,34 @@ fn setting() -> impl Strategy<Value = Setting> {
     ];
     let flush = prop_oneof![3 => Just(Flush::WhenFree), 1 => Just(Flush::WhenDue)];
     let close = prop_oneof![3 => Just(5_000_u64), 1 => 0..40_u64];
-    (1..4_usize, 1..9_usize, 1..30_usize, when_full, flush, close).prop_map(
-        |(workers, size, room, when_full, flush, close)| Setting {
-            workers,
-            size,
-            room,
-            when_full,
-            flush,
-            close,
-        },
+    let bytes = prop_oneof![Just(1 << 20), 3000..20_000_usize];
+    (
+        1..4_usize,
+        1..9_usize,
+        1..30_usize,
+        bytes,
+        when_full,
+        flush,
+        close,
     )
+        .prop_map(
+            |(workers, size, room, bytes, when_full, flush, close)| Setting {
+                workers,
+                size,
+                room,
+                bytes,
+                when_full,
+                flush,
+                close,
+            },
+        )
 }
 
 /// An operation that was accepted: what it was to do, its key, and what became of it.
 struct Accepted {
     number: u64,
     act: Act,
+    idempotent: bool,
     key: Option<String>,
     outcomes: Arc<Mutex<Vec<Outcome<u64>>>>,
 }
@@ -118,6 +142,7 @@ const PRIORITIES: [Priority; 4] = [
 /// Does what the steps say, as thread number `thread`; gives what was accepted, and how many
 /// were not.
 fn play(
+    setting: &Setting,
     batch: &Batch<Scripted>,
     script: &work::Script,
     thread: u64,
@@ -132,12 +157,14 @@ fn play(
                 key,
                 deadline,
                 idempotent,
+                more,
             } => {
                 let number = thread * 1_000_000 + number;
                 let mut operation = work(number)
                     .act(act.clone())
                     .priority(PRIORITIES[*priority])
-                    .idempotent(*idempotent);
+                    .idempotent(*idempotent)
+                    .comment("x".repeat(*more));
                 // Each thread has keys of its own, so that the order is known.
                 let key = key.map(|key| format!("{thread}-{key}"));
                 if let Some(key) = &key {
@@ -154,6 +181,7 @@ fn play(
                 accepted.push(Accepted {
                     number,
                     act: act.clone(),
+                    idempotent: *idempotent,
                     key,
                     outcomes: Arc::default(),
                 });
@@ -164,6 +192,8 @@ fn play(
                 }
             }
             Step::Flush => batch.flush(),
+            Step::Look => check_bounds(batch, setting),
+            Step::Close(limit) => drop(batch.close(Duration::from_millis(*limit))),
             Step::Freeze => script.freeze(),
             Step::Thaw => script.thaw(),
             Step::Down => script.down.store(true, SeqCst),
@@ -180,10 +210,11 @@ fn play(
 
 fn run(setting: &Setting, threads: &[Vec<Step>]) {
     let (pool, script) = pool(2);
-    let batch = Batch::builder(pool)
+    let batch = Batch::builder(pool.clone())
         .workers(setting.workers)
         .size(setting.size)
         .max_operations(setting.room)
+        .max_bytes(setting.bytes)
         .when_full(setting.when_full)
         .flush(setting.flush)
         .timeout(3 * MS)
@@ -194,7 +225,7 @@ fn run(setting: &Setting, threads: &[Vec<Step>]) {
         let (batch, script) = (&batch, &*script);
         let players: Vec<_> = (1..)
             .zip(threads)
-            .map(|(number, steps)| scope.spawn(move || play(batch, script, number, steps)))
+            .map(|(number, steps)| scope.spawn(move || play(setting, batch, script, number, steps)))
             .collect();
         let players = players.into_iter();
         players
@@ -222,6 +253,7 @@ fn run(setting: &Setting, threads: &[Vec<Step>]) {
             !operation.outcomes.lock().expect("no poison").is_empty()
         });
         let outcomes = operation.outcomes.lock().expect("no poison");
+        let effects = script.effects.lock().expect("no poison");
         let [outcome] = &outcomes[..] else {
             panic!("{} has {} outcomes", operation.number, outcomes.len());
         };
@@ -239,10 +271,19 @@ fn run(setting: &Setting, threads: &[Vec<Step>]) {
                 assert_eq!(*act, Act::Refuse, "{number}: {error}");
                 1
             }
-            (Outcome::NotExecuted(_), _) => 2,
+            (Outcome::NotExecuted(error), act) => {
+                assert!(!effects.contains_key(&number), "{number}: {act:?}, {error}");
+                2
+            }
             (Outcome::Unknown(_), _) => 3,
         };
         counts[kind] += 1;
+        let effects = effects.get(&number).copied().unwrap_or(0);
+        assert!(
+            effects <= 1 || operation.idempotent,
+            "{number}, {:?}, was repeated",
+            operation.act
+        );
     }
     let told = [
         metrics.done,
@@ -258,7 +299,21 @@ fn run(setting: &Setting, threads: &[Vec<Step>]) {
     );
     assert_eq!(metrics.queued_by_priority, [0; 4]);
     check_order(&script.order(), &accepted);
+    assert!(batch.submit(work(1)).is_err(), "it is closed");
     drop(batch);
+    until("the leases are back", || pool.state().leased == 0);
+}
+
+/// The queue is within its bounds, and no outcome is counted without its operation.
+fn check_bounds(batch: &Batch<Scripted>, setting: &Setting) {
+    let metrics = batch.metrics();
+    let over = metrics.done + metrics.rejected + metrics.not_executed + metrics.unknown;
+    assert!(over <= metrics.submitted, "{metrics}");
+    // Those that are tried again come back in any case, and what is to be shed is let in first.
+    if metrics.retries == 0 && setting.when_full != WhenFull::Shed {
+        assert!(metrics.queued <= setting.room, "{metrics}");
+        assert!(metrics.queued_bytes <= setting.bytes, "{metrics}");
+    }
 }
 
 /// Operations of one key ran in the order of their submission.

@@ -3,11 +3,14 @@
 //! While every worker is busy a new operation changes nothing, so submitting it does not
 //! wake the dispatcher, unless its deadline comes before the dispatcher would wake anyway:
 //! it sleeps *sated*. With a worker free it sleeps *hungry*, and the first operation wakes
-//! it. Reports of workers always do.
+//! it. With reports of workers it is the other way round: another free worker changes nothing
+//! for a hungry dispatcher. (That saves a lone operation about a third of its time, and of its
+//! processor's: the thread that waits for it has the processor to itself.)
 //!
 //! No wake-up is lost: the dispatcher says how it sleeps and then looks for work once more;
 //! whoever brings work puts it there and then looks how the dispatcher sleeps; both with a
-//! barrier in between (see `model`).
+//! barrier in between (see `model`). What it does not look for, such as that the batch was
+//! closed, leaves a token with which it does not sleep, and goes round once more.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -50,6 +53,20 @@ impl Bell {
         {
             self.unparker.unpark();
         }
+    }
+
+    /// A worker is free again.
+    pub(super) fn ring_if_sated(&self) {
+        barrier();
+        let alarm = self.alarm.load(SeqCst);
+        if alarm != AWAKE && alarm != NEVER && self.alarm.swap(AWAKE, SeqCst) != AWAKE {
+            self.unparker.unpark();
+        }
+    }
+
+    /// Something changed that the dispatcher does not look for before it sleeps.
+    pub(super) fn wake(&self) {
+        self.unparker.unpark();
     }
 }
 

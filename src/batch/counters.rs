@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crossbeam_utils::CachePadded;
 use serde::Serialize;
 
 use crate::clock::Ticks;
@@ -28,12 +29,14 @@ pub(super) enum Cause {
     Close,
 }
 
+/// What is counted for each operation has a cache line of its own, since it is counted on
+/// different threads.
 #[derive(Default)]
 pub(super) struct Counters {
-    pub(super) submitted: AtomicU64,
+    pub(super) submitted: CachePadded<AtomicU64>,
     pub(super) refused: AtomicU64,
     /// By [`OutcomeKind`].
-    outcomes: [AtomicU64; 4],
+    outcomes: CachePadded<[AtomicU64; 4]>,
     pub(super) retries: AtomicU64,
     groups: AtomicU64,
     largest_group: AtomicUsize,
@@ -68,33 +71,10 @@ impl OutcomeKind {
     }
 }
 
-/// Outcomes of one group, added up before they are counted.
-#[derive(Default)]
-pub(super) struct Tally([u64; 4]);
-
-impl Tally {
-    pub(super) fn note<R>(&mut self, outcome: &Outcome<R>) {
-        self.0[OutcomeKind::of(outcome) as usize] += 1;
-    }
-}
-
 impl Counters {
-    pub(super) fn add(&self, tally: &Tally) {
-        for (counter, count) in self.outcomes.iter().zip(tally.0) {
-            if count > 0 {
-                counter.fetch_add(count, Relaxed);
-            }
-        }
-    }
-
     /// One more.
     pub(super) fn count(&self, kind: OutcomeKind) {
         self.outcomes[kind as usize].fetch_add(1, Relaxed);
-    }
-
-    /// One less: it had another outcome already.
-    pub(super) fn uncount(&self, kind: OutcomeKind) {
-        self.outcomes[kind as usize].fetch_sub(1, Relaxed);
     }
 
     /// A group of so many operations took so long.

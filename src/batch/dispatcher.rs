@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -21,6 +21,7 @@ use super::counters::Cause;
 use super::job::{Group, Job, Report};
 use super::queue::{Queue, Room};
 use super::settings::{Flush, WhenFull};
+use super::shield::complain;
 use super::sizing::Sizing;
 use super::threads::{self, Role};
 use super::ticket::{Cell, Expiry};
@@ -28,7 +29,6 @@ use super::{Shared, closed};
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, between, ticks};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::operation::Outcome;
 use crate::resources;
 
 /// How long an operation that is being executed at its deadline may take to come to an
@@ -41,6 +41,10 @@ const NEAR: Ticks = 20_000_000;
 
 /// So many deadlines are kept before those of operations that are over are dropped.
 const PURGE: usize = 1024;
+/// So many cancelled or expired operations may lie in the queue, and this part of its bytes,
+/// before they are looked for.
+const LITTER: usize = 64;
+const LITTER_BYTES: usize = 8;
 
 type Timed<T> = BTreeMap<(Ticks, u64), T>;
 
@@ -54,8 +58,9 @@ pub(super) struct Dispatcher<B: Backend> {
     queue: Queue<B>,
     sizing: Sizing,
     free_workers: usize,
-    /// The cells of groups that are with the workers.
-    running: HashMap<u64, Vec<Arc<Cell<B::Reply>>>>,
+    /// The cells of groups that are with the workers, or were when the dispatcher last heard of
+    /// them.
+    running: HashMap<u64, Vec<Weak<Cell<B::Reply>>>>,
     /// To be tried again, by the moment.
     delayed: Timed<Job<B>>,
     /// Operations with a deadline of their own.
@@ -67,9 +72,17 @@ pub(super) struct Dispatcher<B: Backend> {
 
 /// An operation whose deadline has to be looked after.
 struct Watch<R> {
-    cell: Arc<Cell<R>>,
+    /// Weak, so that a reply that nobody waits for is not kept until the deadline.
+    cell: Weak<Cell<R>>,
     /// It was being executed at its deadline, and this is a little later.
     at_last: bool,
+}
+
+impl<R: Send + 'static> Watch<R> {
+    /// Its cell, unless it has its outcome.
+    fn live(&self) -> Option<Arc<Cell<R>>> {
+        self.cell.upgrade().filter(|cell| !cell.is_over())
+    }
 }
 
 /// The ends of the channels that the dispatcher holds.
@@ -107,17 +120,18 @@ impl<B: Backend> Dispatcher<B> {
 
     /// Runs until the batch is closed and everything has its outcome.
     pub(super) fn run(mut self) {
-        threads::enlist(Role::Dispatcher, &self.shared);
-        // What an operation says of itself is the program's code.
+        threads::enlist(Role::Dispatcher, &self.shared.home);
+        // No code of the program's runs here unshielded, but whoever waits should not do so for
+        // ever if that should be wrong.
         while let Ok(goes_on) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
             if !goes_on {
                 return self.give_up();
             }
         }
-        log::error!(
-            "millpond: a panic in an operation's description; the batch of pool {} is closed",
-            self.shared.pool.name()
-        );
+        complain(|| {
+            let pool = self.shared.pool.name();
+            log::error!("millpond: a panic in the dispatcher; the batch of pool {pool} is closed");
+        });
         self.shared.close_at(0);
         self.give_up();
     }
@@ -149,16 +163,16 @@ impl<B: Backend> Dispatcher<B> {
 
     /// Takes in some of what was submitted, the most urgent first; whether there was any.
     fn take_in(&mut self) -> bool {
-        let mut count = 0;
+        let mut any = false;
         for line in 0..self.arrivals.len() {
             for _ in 0..INTAKE {
                 let Ok(job) = self.arrivals[line].try_recv() else {
                     break;
                 };
-                count += 1;
+                any = true;
                 if job.deadline != NEVER {
                     let key = (job.deadline, self.number());
-                    let cell = Arc::clone(&job.cell);
+                    let cell = Arc::downgrade(&job.cell);
                     self.deadlines.insert(
                         key,
                         Watch {
@@ -170,12 +184,7 @@ impl<B: Backend> Dispatcher<B> {
                 self.queue.push(job);
             }
         }
-        self.shared
-            .home
-            .counters
-            .submitted
-            .fetch_add(count, Relaxed);
-        count > 0
+        any
     }
 
     fn hear_reports(&mut self) {
@@ -210,10 +219,15 @@ impl<B: Backend> Dispatcher<B> {
             if due > now {
                 break;
             }
-            let Watch { cell, at_last } = entry.remove();
+            let watch = entry.remove();
+            let at_last = watch.at_last;
+            let Some(cell) = watch.live() else {
+                continue;
+            };
             let why = || self.deadline_over(at_last);
             if let Expiry::Running = cell.expire(at_last, why) {
                 let key = (due + GRACE, self.number());
+                let cell = Arc::downgrade(&cell);
                 self.deadlines.insert(
                     key,
                     Watch {
@@ -223,8 +237,15 @@ impl<B: Backend> Dispatcher<B> {
                 );
             }
         }
+        // The next alarm is for one that needs it.
+        while let Some(entry) = self.deadlines.first_entry() {
+            if entry.get().live().is_some() {
+                break;
+            }
+            entry.remove();
+        }
         if self.deadlines.len() > self.purge_at {
-            self.deadlines.retain(|_, watch| !watch.cell.is_over());
+            self.deadlines.retain(|_, watch| watch.live().is_some());
             self.purge_at = PURGE.max(2 * self.deadlines.len());
         }
     }
@@ -251,7 +272,10 @@ impl<B: Backend> Dispatcher<B> {
         // By what is here: the gate counts those as well that are still on their way.
         let too_much =
             |queue: &Queue<B>| sheds && (queue.len() > max_operations || queue.bytes() > max_bytes);
-        if too_much(&self.queue) || self.queue.len() > 64 + 2 * gate.used().0 {
+        let (operations, bytes) = gate.used();
+        let littered = self.queue.len() > LITTER + 2 * operations
+            || self.queue.bytes() > max_bytes / LITTER_BYTES + 2 * bytes;
+        if too_much(&self.queue) || littered {
             self.queue.sweep(|job| job.cell.is_over());
         }
         while too_much(&self.queue) {
@@ -261,8 +285,7 @@ impl<B: Backend> Dispatcher<B> {
             let message = "shed from a full queue in favour of more urgent operations; raise \
                            BATCH_MAX_OPERATIONS or BATCH_MAX_BYTES, or submit less";
             let error = Error::new(ErrorKind::Overloaded, Phase::Queue, message);
-            let error = self.shared.pool.locate(error);
-            job.cell.dismiss(Outcome::NotExecuted(error));
+            job.cell.dismiss(self.shared.pool.locate(error));
         }
     }
 
@@ -288,10 +311,12 @@ impl<B: Backend> Dispatcher<B> {
             home.counters.sent_off(jobs.len(), cause);
             let full = jobs.len() >= limit;
             let number = self.number();
-            let cells = jobs.iter().map(|job| Arc::clone(&job.cell)).collect();
+            let cells = jobs.iter().map(|job| Arc::downgrade(&job.cell)).collect();
             self.running.insert(number, cells);
             self.free_workers -= 1;
             sent = true;
+            // Before anybody can have its outcome.
+            self.note_depths();
             // There is room for a group of each worker, and a worker that is gone has
             // panicked, which none does.
             let _ = self.groups.send(Group { number, jobs, full });
@@ -331,9 +356,21 @@ impl<B: Backend> Dispatcher<B> {
         if oldest <= self.shared.flush_before.load(SeqCst) {
             return Some(Cause::Flush);
         }
-        let next_deadline = self.deadlines.keys().next();
-        let near = next_deadline.is_some_and(|(due, _)| due.saturating_sub(now) < NEAR);
+        let (soonest, _) = self.next_queued_deadline()?;
+        let near = soonest.saturating_sub(now) < NEAR;
         near.then_some(Cause::Deadline)
+    }
+
+    /// The first deadline of an operation that is queued. Few of those before it are not: the
+    /// ones that are being executed, and the ones that are over and were not yet found to be.
+    fn next_queued_deadline(&self) -> Option<(Ticks, u64)> {
+        let mut deadlines = self.deadlines.iter();
+        let queued = |watch: &Watch<B::Reply>| {
+            let cell = watch.cell.upgrade();
+            cell.is_some_and(|cell| cell.is_queued())
+        };
+        let (due, _) = deadlines.find(|(_, watch)| queued(watch))?;
+        Some(*due)
     }
 
     fn due_at(&self, since: Ticks) -> Ticks {
@@ -353,19 +390,19 @@ impl<B: Backend> Dispatcher<B> {
         let mut due = |moment: Ticks| alarm = alarm.min(moment);
         if let Some((deadline, _)) = self.deadlines.keys().next() {
             due(*deadline);
-            if hungry && self.shared.settings.flush == Flush::WhenDue {
-                due(deadline.saturating_sub(NEAR));
-            }
         }
         if let Some((again, _)) = self.delayed.keys().next() {
             due(*again);
         }
         if let Some(oldest) = self.queue.oldest().filter(|_| hungry) {
             due(self.due_at(oldest));
+            if let Some((deadline, _)) = self.next_queued_deadline() {
+                due(deadline.saturating_sub(NEAR));
+            }
         }
         let limit = between(now, alarm).min(Duration::from_secs(3600));
         self.sleeper
-            .sleep(&self.shared.bell, hungry, alarm, limit, || {
+            .sleep(&self.shared.home.bell, hungry, alarm, limit, || {
                 !self.reports.is_empty() || self.arrivals.iter().any(|line| !line.is_empty())
             });
     }
@@ -396,7 +433,7 @@ impl<B: Backend> Dispatcher<B> {
             let delayed = std::mem::take(&mut self.delayed).into_values();
             let arrived = self.arrivals.iter().flat_map(Receiver::try_iter);
             for job in self.queue.drain().chain(delayed).chain(arrived) {
-                job.cell.dismiss(Outcome::NotExecuted(error()));
+                job.cell.dismiss(error());
             }
             if self.shared.home.gate.used().0 == 0 {
                 break;
@@ -404,7 +441,8 @@ impl<B: Backend> Dispatcher<B> {
             std::thread::yield_now();
         }
         let cut = || shared.pool.locate(closed("the batch was closed meanwhile"));
-        for cell in self.running.values().flatten() {
+        let running = self.running.values().flatten();
+        for cell in running.filter_map(Weak::upgrade) {
             cell.expire(true, cut);
         }
         self.note_depths();

@@ -116,8 +116,13 @@ impl Gate {
 
     /// So many have left the queue.
     pub(super) fn release(&self, operations: usize, bytes: usize) {
-        self.used.fetch_sub(word(operations, bytes), SeqCst);
+        self.forget(operations, bytes);
         self.ring();
+    }
+
+    /// The same, where [`ring`](Self::ring) follows once no lock is held.
+    pub(super) fn forget(&self, operations: usize, bytes: usize) {
+        self.used.fetch_sub(word(operations, bytes), SeqCst);
     }
 
     /// Wakes those who wait, to look again.

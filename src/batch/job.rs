@@ -2,16 +2,26 @@
 
 use std::sync::Arc;
 
+use super::shield::Shielded;
 use super::ticket::Cell;
 use crate::backend::Backend;
 use crate::clock::Ticks;
-use crate::operation::{Operation as _, Priority};
+use crate::operation::Priority;
+use crate::recovery::RetryPolicy;
 
-/// A queued operation.
+/// A queued operation, and what it said of itself when it was submitted: it is not asked
+/// again, since its answers are the program's code.
 pub(super) struct Job<B: Backend> {
     pub(super) cell: Arc<Cell<B::Reply>>,
-    pub(super) operation: B::Operation,
+    pub(super) operation: Shielded<B::Operation>,
     pub(super) priority: Priority,
+    /// Its ordering key.
+    pub(super) key: Option<Arc<str>>,
+    /// Its own policy.
+    pub(super) retry: Option<Box<RetryPolicy>>,
+    pub(super) may_repeat: bool,
+    /// An attempt may have taken effect.
+    pub(super) doubtful: bool,
     /// When it was submitted.
     pub(super) since: Ticks,
     /// When it has to be over, if it says so itself; else never.
@@ -20,13 +30,6 @@ pub(super) struct Job<B: Backend> {
     pub(super) size: usize,
     /// Attempts that failed.
     pub(super) failed: u32,
-}
-
-impl<B: Backend> Job<B> {
-    /// Its ordering key.
-    pub(super) fn key(&self) -> Option<Box<str>> {
-        self.operation.envelope().ordering_key().map(Into::into)
-    }
 }
 
 /// Operations that are executed together.
@@ -49,5 +52,5 @@ pub(super) struct Report<B: Backend> {
     pub(super) full: bool,
     pub(super) again: Vec<Again<B>>,
     /// Ordering keys whose next operation may go.
-    pub(super) keys: Vec<Box<str>>,
+    pub(super) keys: Vec<Arc<str>>,
 }

@@ -36,7 +36,7 @@
 //!
 //! 1. Every operation that is accepted gets exactly one [`Outcome`](crate::Outcome), by
 //!    its deadline and some 100 milliseconds, whatever the server does; also when the batch
-//!    is closed, a callback or a backend panics.
+//!    is closed, a callback, a backend or the drop of an operation or of a reply panics.
 //! 2. One that fails does not make its neighbours fail.
 //! 3. What may have taken effect is not tried again, unless it may run twice.
 //! 4. The queue never holds more than its bounds, but for operations that are between two
@@ -66,6 +66,7 @@ mod quarantine;
 mod queue;
 mod refused;
 mod settings;
+mod shield;
 mod sizing;
 mod threads;
 mod ticket;
@@ -86,12 +87,12 @@ pub use self::refused::Refused;
 pub use self::settings::{BatchBuilder, Flush, WhenFull};
 pub use self::ticket::{Progress, Ticket, wait_all};
 
-use self::bell::Bell;
 use self::counters::Counters;
 use self::dispatcher::{Dispatcher, Ends};
 use self::gate::Gate;
 use self::job::{Job, Report};
 use self::settings::Settings;
+use self::shield::Shielded;
 use self::ticket::{Cell, Home};
 use crate::backend::Backend;
 use crate::clock::{Clock, NEVER, Ticks, after};
@@ -136,7 +137,6 @@ struct Shared<B: Backend> {
     /// One for each priority, the most urgent first.
     arrivals: [Sender<Job<B>>; 4],
     reports: Sender<Report<B>>,
-    bell: Bell,
     closed: AtomicBool,
     /// When everything that is left gets its outcome, once closed.
     cutoff: AtomicU64,
@@ -177,7 +177,7 @@ impl<B: Backend> Shared<B> {
         self.cutoff.fetch_min(cutoff, SeqCst);
         self.closed.store(true, SeqCst);
         self.home.gate.ring();
-        self.bell.ring(0);
+        self.home.bell.wake();
     }
 
     fn wait_until_finished(&self) {
@@ -204,7 +204,7 @@ impl<B: Backend> Drop for Root<B> {
         let shared = &self.shared;
         let already = shared.is_closed();
         shared.close_at(after(shared.clock.now(), CLOSE_ON_DROP));
-        if threads::is_own(shared) {
+        if threads::is_own(&shared.home) {
             return;
         }
         shared.wait_until_finished();
@@ -277,6 +277,7 @@ impl<B: Backend> Batch<B> {
         let home = Home {
             gate: Gate::new(settings.max_operations, settings.max_bytes),
             counters: Counters::default(),
+            bell,
         };
         let shared = Arc::new(Shared {
             name: settings.name.as_str().into(),
@@ -284,11 +285,10 @@ impl<B: Backend> Batch<B> {
                 .retry
                 .clone()
                 .unwrap_or_else(|| pool.retry_policy()),
-            quarantine: Quarantine::new(settings.quarantine),
+            quarantine: Quarantine::new(settings.quarantine, settings.quarantine_bytes),
             home: Arc::new(home),
             arrivals: arrivals.each_ref().map(|(sender, _)| sender.clone()),
             reports,
-            bell,
             pool,
             settings,
             clock: Clock::System,
@@ -323,7 +323,7 @@ impl<B: Backend> Batch<B> {
     /// Puts an operation into the queue.
     ///
     /// When the queue is full it waits, as [`BatchBuilder::when_full`] says, but not beyond
-    /// the operation's own deadline.
+    /// the operation's own deadline, and not on the batch's own workers, where callbacks run.
     ///
     /// # Errors
     /// The operation again, with the reason: it is invalid
@@ -331,28 +331,50 @@ impl<B: Backend> Batch<B> {
     /// ([`Overloaded`](ErrorKind::Overloaded)) or the batch closed
     /// ([`Closed`](ErrorKind::Closed)).
     pub fn submit(&self, operation: B::Operation) -> Submitted<B> {
+        self.submit_patiently(operation, true)
+    }
+
+    /// The same; waits for room only if it is to be `patient`.
+    fn submit_patiently(&self, operation: B::Operation, patient: bool) -> Submitted<B> {
         let shared = &self.0.shared;
-        let deadline = operation.envelope().deadline();
-        let deadline = deadline.map_or(NEVER, |limit| after(shared.clock.now(), limit));
-        let size = operation.size() + Shared::<B>::OVERHEAD;
-        if let Err(error) = self.let_in(&operation, size) {
-            shared.home.counters.refused.fetch_add(1, Relaxed);
+        let home = &shared.home;
+        // The operation is asked for everything before it is let in: a panic in its code
+        // leaves nothing behind.
+        let size = operation.size().saturating_add(Shared::<B>::OVERHEAD);
+        let may_repeat = operation.may_repeat();
+        let validity = operation.validate();
+        let envelope = operation.envelope();
+        let limit = envelope.deadline();
+        let deadline = limit.map_or(NEVER, |limit| after(shared.clock.now(), limit));
+        let key = envelope.ordering_key().map(Arc::from);
+        let retry = envelope.retry().cloned().map(Box::new);
+        let priority = envelope.priority();
+        // A worker would wait for room that only itself can make.
+        let patient = patient && !threads::is_own(home);
+        let entered = validity
+            .and_then(|()| resources::refuse(priority).map_or(Ok(()), Err))
+            .and_then(|()| self.let_in(size, limit, patient));
+        if let Err(error) = entered {
+            home.counters.refused.fetch_add(1, Relaxed);
             return Err(Refused::new(operation, shared.pool.locate(error)));
         }
-        let cell = Arc::new(Cell::new(Arc::clone(&shared.home), size));
+        home.counters.submitted.fetch_add(1, Relaxed);
+        let cell = Arc::new(Cell::new(Arc::clone(home), size));
         let ticket = Ticket::new(Arc::clone(&cell));
-        let envelope = operation.envelope();
-        let priority = envelope.priority();
         // Those with an ordering key all go by one channel, so that the dispatcher gets
         // them in the order of their submission.
-        let line = match envelope.ordering_key() {
+        let line = match key {
             Some(_) => 0,
             None => Priority::Critical as usize - priority as usize,
         };
         let job = Job {
             cell,
-            operation,
+            operation: Shielded::new(operation),
             priority,
+            key,
+            retry,
+            may_repeat,
+            doubtful: false,
             since: shared.clock.now(),
             deadline,
             size,
@@ -360,16 +382,16 @@ impl<B: Backend> Batch<B> {
         };
         // The dispatcher outlives everything that the gate let in: it is there to receive.
         if let Err(TrySendError::Full(job)) = shared.arrivals[line].try_send(job) {
-            shared.bell.ring(0);
+            home.bell.ring(0);
             let _ = shared.arrivals[line].send(job);
         }
-        let must_shed =
-            shared.settings.when_full == WhenFull::Shed && shared.home.gate.is_overfull();
-        shared.bell.ring(if must_shed { 0 } else { deadline });
+        let must_shed = shared.settings.when_full == WhenFull::Shed && home.gate.is_overfull();
+        home.bell.ring(if must_shed { 0 } else { deadline });
         Ok(ticket)
     }
 
-    /// The same for many; what became of each, in the same order.
+    /// The same for many; what became of each, in the same order. Where one waited for room in
+    /// vain, those after it do not wait until one gets in.
     ///
     /// ```
     /// # fn f<B: millpond::backend::Backend>(
@@ -383,19 +405,21 @@ impl<B: Backend> Batch<B> {
         &self,
         operations: impl IntoIterator<Item = B::Operation>,
     ) -> Vec<Submitted<B>> {
-        let submit = |operation| self.submit(operation);
+        let mut patient = true;
+        let submit = |operation| {
+            let submitted = self.submit_patiently(operation, patient);
+            let refused = submitted.as_ref().err();
+            patient = refused.is_none_or(|refused| refused.error().kind() != ErrorKind::Overloaded);
+            submitted
+        };
         operations.into_iter().map(submit).collect()
     }
 
-    /// Counts the operation as queued, if it may be.
-    fn let_in(&self, operation: &B::Operation, size: usize) -> Result<(), Error> {
+    /// Counts an operation of this size as queued, if it may be.
+    fn let_in(&self, size: usize, limit: Option<Duration>, patient: bool) -> Result<(), Error> {
         let shared = &self.0.shared;
-        operation.validate()?;
         if shared.is_closed() {
             return Err(closed("the batch is closed"));
-        }
-        if let Some(error) = resources::refuse(operation.envelope().priority()) {
-            return Err(error);
         }
         let gate = &shared.home.gate;
         let (max_operations, max_bytes) = gate.limits();
@@ -411,26 +435,23 @@ impl<B: Backend> Batch<B> {
             ));
         }
         let entered = match shared.settings.when_full {
-            WhenFull::Refuse => gate.enter(size),
             WhenFull::Shed => {
                 gate.force(1, size);
                 true
             }
-            WhenFull::Block(limit) => {
-                let limit = operation
-                    .envelope()
-                    .deadline()
-                    .map_or(limit, |own| own.min(limit));
+            WhenFull::Block(most) if patient => {
                 gate.enter(size) || {
-                    let deadline = Instant::now().checked_add(limit);
+                    let most = limit.map_or(most, |own| own.min(most));
+                    let deadline = Instant::now().checked_add(most);
                     gate.enter_until(size, deadline, || shared.is_closed())
                 }
             }
+            WhenFull::Block(_) | WhenFull::Refuse => gate.enter(size),
         };
         if shared.is_closed() {
             if entered {
                 gate.release(1, size);
-                shared.bell.ring(0);
+                shared.home.bell.wake();
             }
             return Err(closed("the batch is closed"));
         }
@@ -448,8 +469,9 @@ impl<B: Backend> Batch<B> {
     /// if its groups are not full. Does not wait.
     pub fn flush(&self) {
         let shared = &self.0.shared;
-        shared.flush_before.store(shared.clock.now(), SeqCst);
-        shared.bell.ring(0);
+        let now = shared.clock.now();
+        shared.flush_before.fetch_max(now, SeqCst);
+        shared.home.bell.wake();
     }
 
     /// Accepts nothing any more, and waits until everything that was accepted has its
@@ -462,7 +484,7 @@ impl<B: Backend> Batch<B> {
     pub fn close(&self, limit: Duration) -> BatchMetrics {
         let shared = &self.0.shared;
         shared.close_at(after(shared.clock.now(), limit));
-        if !threads::is_own(shared) {
+        if !threads::is_own(&shared.home) {
             shared.wait_until_finished();
         }
         shared.metrics()

@@ -143,6 +143,92 @@ fn a_sated_sleep_ends_with_what_is_urgent() {
     }
 }
 
+/// A worker that is free again ends a sated sleep.
+#[test]
+fn a_free_worker_is_not_slept_over() {
+    check(|| {
+        let (sleeper, bell) = bell::pair();
+        let bell = Arc::new(bell);
+        let free = Arc::new(AtomicUsize::new(0));
+        let worker = {
+            let (bell, free) = (Arc::clone(&bell), Arc::clone(&free));
+            thread::spawn(move || {
+                free.fetch_add(1, SeqCst);
+                bell.ring_if_sated();
+            })
+        };
+        while free.load(SeqCst) == 0 {
+            let anything = || free.load(SeqCst) > 0;
+            sleeper.sleep(&bell, false, NEVER, Duration::MAX, anything);
+        }
+        worker.join().expect("no panic");
+    });
+}
+
+/// The last report before the end reaches a hungry dispatcher, since the worker sees that the
+/// batch was closed, or the dispatcher hears the report when it is woken by that.
+#[test]
+fn the_last_report_is_not_slept_over() {
+    check(|| {
+        let (sleeper, bell) = bell::pair();
+        let bell = Arc::new(bell);
+        let reported = Arc::new(AtomicUsize::new(0));
+        let closed = Arc::new(AtomicBool::new(false));
+        let worker = {
+            let (bell, reported) = (Arc::clone(&bell), Arc::clone(&reported));
+            let closed = Arc::clone(&closed);
+            thread::spawn(move || {
+                reported.fetch_add(1, SeqCst);
+                bell.ring_if_sated();
+                if closed.load(SeqCst) {
+                    bell.ring(0);
+                }
+            })
+        };
+        let closer = {
+            let (bell, closed) = (Arc::clone(&bell), Arc::clone(&closed));
+            thread::spawn(move || {
+                closed.store(true, SeqCst);
+                barrier();
+                bell.wake();
+            })
+        };
+        let mut heard = 0;
+        loop {
+            heard += reported.swap(0, SeqCst);
+            if heard > 0 && closed.load(SeqCst) {
+                break;
+            }
+            let anything = || reported.load(SeqCst) > 0;
+            sleeper.sleep(&bell, true, NEVER, Duration::MAX, anything);
+        }
+        worker.join().expect("no panic");
+        closer.join().expect("no panic");
+    });
+}
+
+/// What the dispatcher does not look for before it sleeps, as that the batch was closed, ends
+/// its sleep all the same.
+#[test]
+fn a_change_that_is_not_looked_for_is_not_slept_over() {
+    check(|| {
+        let (sleeper, bell) = bell::pair();
+        let bell = Arc::new(bell);
+        let closed = Arc::new(AtomicBool::new(false));
+        let closer = {
+            let (bell, closed) = (Arc::clone(&bell), Arc::clone(&closed));
+            thread::spawn(move || {
+                closed.store(true, SeqCst);
+                bell.wake();
+            })
+        };
+        while !closed.load(SeqCst) {
+            sleeper.sleep(&bell, true, NEVER, Duration::MAX, || false);
+        }
+        closer.join().expect("no panic");
+    });
+}
+
 /// The batch's protocol of closing: whoever is let in after the batch was closed notices it,
 /// or is counted before the dispatcher looks whether there is anybody. (The barriers stand
 /// for what the sequentially consistent accesses of the real code amount to; loom takes

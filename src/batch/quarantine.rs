@@ -2,15 +2,20 @@
 //!
 //! The lines that it writes carry the operations whole, values included: treat the file as
 //! you treat the data.
+//!
+//! Workers only ever wait for a push or a pop: whoever reads takes references out under the lock
+//! and writes or copies operations, which is the program's code, without it.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::shield::Shielded;
 use crate::error::Error;
 
 /// An operation that the server refused.
@@ -61,44 +66,63 @@ struct LineIn<O> {
 #[derive(Debug)]
 pub struct Quarantine<O> {
     inner: Mutex<Inner<O>>,
-    capacity: usize,
+    /// Held by those who read, so that nobody else has a reference when they are drained.
+    reading: Mutex<()>,
+    max_operations: usize,
+    max_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Inner<O> {
-    kept: VecDeque<Quarantined<O>>,
+    kept: VecDeque<Kept<O>>,
+    /// The size of all.
+    bytes: usize,
     dropped: u64,
 }
 
+#[derive(Debug)]
+struct Kept<O> {
+    entry: Shielded<Arc<Quarantined<O>>>,
+    size: usize,
+}
+
 impl<O> Quarantine<O> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(max_operations: usize, max_bytes: usize) -> Self {
         let inner = Inner {
             kept: VecDeque::new(),
+            bytes: 0,
             dropped: 0,
         };
         Self {
             inner: Mutex::new(inner),
-            capacity,
+            reading: Mutex::new(()),
+            max_operations,
+            max_bytes,
         }
     }
 
-    pub(super) fn put(&self, operation: O, error: Error, attempts: u32) {
-        let entry = Quarantined {
+    /// `size`: as the queue counted it.
+    pub(super) fn put(&self, operation: O, size: usize, error: Error, attempts: u32) {
+        let entry = Shielded::new(Arc::new(Quarantined {
             operation,
             error,
             attempts,
             at: SystemTime::now(),
-        };
+        }));
+        let mut too_many = Vec::new();
         let mut inner = self.inner.lock();
-        inner.kept.push_back(entry);
-        let oldest = if inner.kept.len() > self.capacity {
+        inner.kept.push_back(Kept { entry, size });
+        inner.bytes += size;
+        while inner.kept.len() > self.max_operations || inner.bytes > self.max_bytes {
+            let Some(oldest) = inner.kept.pop_front() else {
+                break;
+            };
+            inner.bytes -= oldest.size;
             inner.dropped += 1;
-            inner.kept.pop_front()
-        } else {
-            None
-        };
+            too_many.push(oldest);
+        }
         drop(inner);
-        drop(oldest);
+        drop(too_many);
     }
 
     /// How many it holds.
@@ -118,15 +142,36 @@ impl<O> Quarantine<O> {
 
     /// Takes all of them out, the oldest first.
     pub fn drain(&self) -> Vec<Quarantined<O>> {
-        let kept = std::mem::take(&mut self.inner.lock().kept);
-        kept.into()
+        let _nobody_else = self.reading.lock();
+        let mut inner = self.inner.lock();
+        let kept = std::mem::take(&mut inner.kept);
+        inner.bytes = 0;
+        drop(inner);
+        // Nobody else reads, so each is the only reference.
+        let entries = kept.into_iter();
+        entries
+            .filter_map(|kept| Arc::into_inner(kept.entry.into_inner()))
+            .collect()
+    }
+
+    /// Has all of them, the oldest first, read by this function.
+    fn read<T>(&self, with: impl FnOnce(&[Arc<Quarantined<O>>]) -> T) -> T {
+        let _nobody_else = self.reading.lock();
+        let inner = self.inner.lock();
+        let entries: Vec<_> = inner
+            .kept
+            .iter()
+            .map(|kept| Arc::clone(&kept.entry))
+            .collect();
+        drop(inner);
+        with(&entries)
     }
 }
 
 impl<O: Clone> Quarantine<O> {
     /// All of them, the oldest first; they stay.
     pub fn entries(&self) -> Vec<Quarantined<O>> {
-        self.inner.lock().kept.iter().cloned().collect()
+        self.read(|entries| entries.iter().map(|entry| (**entry).clone()).collect())
     }
 }
 
@@ -137,26 +182,25 @@ impl<O: Serialize> Quarantine<O> {
     /// # Errors
     /// Those of the writer.
     pub fn write_json_lines(&self, mut to: impl Write) -> io::Result<usize> {
-        // In memory first: no I/O under the lock.
-        let mut lines = Vec::new();
-        let inner = self.inner.lock();
-        for entry in &inner.kept {
-            let line = LineOut {
-                at: entry
-                    .at
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default()
-                    .as_secs_f64(),
-                kind: entry.error.kind().to_string(),
-                error: entry.error.message(),
-                attempts: entry.attempts,
-                operation: &entry.operation,
-            };
-            serde_json::to_writer(&mut lines, &line)?;
-            lines.push(b'\n');
-        }
-        let count = inner.kept.len();
-        drop(inner);
+        let (lines, count) = self.read(|entries| {
+            let mut lines = Vec::new();
+            for entry in entries {
+                let line = LineOut {
+                    at: entry
+                        .at
+                        .duration_since(UNIX_EPOCH)
+                        .unwrap_or_default()
+                        .as_secs_f64(),
+                    kind: entry.error.kind().to_string(),
+                    error: entry.error.message(),
+                    attempts: entry.attempts,
+                    operation: &entry.operation,
+                };
+                serde_json::to_writer(&mut lines, &line)?;
+                lines.push(b'\n');
+            }
+            Ok::<_, io::Error>((lines, entries.len()))
+        })?;
         to.write_all(&lines)?;
         to.flush()?;
         Ok(count)

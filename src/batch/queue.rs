@@ -13,20 +13,21 @@
 //!    their turn comes, or by [`Queue::sweep`]; they are never executed.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::job::Job;
 use crate::backend::Backend;
 use crate::clock::Ticks;
-use crate::operation::{Operation as _, Priority};
+use crate::operation::Priority;
 
 type Line<B> = VecDeque<Job<B>>;
 
 pub(super) struct Queue<B: Backend> {
     /// By urgency: `Priority as usize`.
     lines: [Line<B>; 4],
-    keys: HashMap<Box<str>, Line<B>>,
-    /// How many are in the lines of the keys.
-    behind: usize,
+    keys: HashMap<Arc<str>, Line<B>>,
+    /// How many are in the lines of the keys, by their urgency.
+    behind: [usize; 4],
     /// The size of all.
     bytes: usize,
     aging: Ticks,
@@ -46,7 +47,7 @@ impl<B: Backend> Queue<B> {
         Self {
             lines: std::array::from_fn(|_| VecDeque::new()),
             keys: HashMap::new(),
-            behind: 0,
+            behind: [0; 4],
             bytes: 0,
             aging,
             alternate: false,
@@ -56,13 +57,13 @@ impl<B: Backend> Queue<B> {
     /// A new operation.
     pub(super) fn push(&mut self, job: Job<B>) {
         self.bytes += job.size;
-        if let Some(key) = job.operation.envelope().ordering_key() {
+        if let Some(key) = &job.key {
             if let Some(line) = self.keys.get_mut(key) {
+                self.behind[job.priority as usize] += 1;
                 line.push_back(job);
-                self.behind += 1;
                 return;
             }
-            self.keys.insert(key.into(), VecDeque::new());
+            self.keys.insert(Arc::clone(key), VecDeque::new());
         }
         self.lines[job.priority as usize].push_back(job);
     }
@@ -80,7 +81,7 @@ impl<B: Backend> Queue<B> {
         };
         match line.pop_front() {
             Some(job) => {
-                self.behind -= 1;
+                self.behind[job.priority as usize] -= 1;
                 self.lines[job.priority as usize].push_back(job);
             }
             None => {
@@ -94,17 +95,17 @@ impl<B: Backend> Queue<B> {
         self.lines.iter().map(VecDeque::len).sum()
     }
 
-    /// How many there are of each priority, the most urgent first; those behind another
-    /// one with their key are counted as normal.
+    /// How many there are of each priority, the most urgent first.
     pub(super) fn depths(&self) -> [usize; 4] {
-        let mut depths = Priority::ALL.map(|priority| self.lines[priority as usize].len());
-        depths[2] += self.behind;
-        depths
+        Priority::ALL.map(|priority| {
+            let priority = priority as usize;
+            self.lines[priority].len() + self.behind[priority]
+        })
     }
 
     /// All of them.
     pub(super) fn len(&self) -> usize {
-        self.ready() + self.behind
+        self.ready() + self.behind.iter().sum::<usize>()
     }
 
     /// Their size.
@@ -169,7 +170,7 @@ impl<B: Backend> Queue<B> {
 
     /// This one has its outcome.
     fn bury(&mut self, job: &Job<B>) {
-        if let Some(key) = job.operation.envelope().ordering_key() {
+        if let Some(key) = &job.key {
             self.release(key);
         }
     }
@@ -180,7 +181,7 @@ impl<B: Backend> Queue<B> {
             line.retain(|job| {
                 let over = is_over(job);
                 if over {
-                    self.behind -= 1;
+                    self.behind[job.priority as usize] -= 1;
                     self.bytes -= job.size;
                 }
                 !over
@@ -202,25 +203,47 @@ impl<B: Backend> Queue<B> {
         }
     }
 
-    /// The youngest of the least urgent, to make room for others. Those behind their key
-    /// are last resort.
+    /// The youngest of the least urgent, to make room for others.
     pub(super) fn shed(&mut self) -> Option<Job<B>> {
-        for line in &mut self.lines {
-            if let Some(job) = line.pop_back() {
-                self.bytes -= job.size;
-                self.bury(&job);
-                return Some(job);
-            }
+        let line = (0..self.lines.len())
+            .find(|line| !self.lines[*line].is_empty() || self.behind[*line] > 0)?;
+        let since = self.lines[line].back().map(|job| job.since);
+        if let Some(job) = self.shed_behind(line, since) {
+            return Some(job);
         }
-        let job = self.keys.values_mut().find_map(VecDeque::pop_back)?;
-        self.behind -= 1;
+        let job = self.lines[line].pop_back()?;
+        self.bytes -= job.size;
+        self.bury(&job);
+        Some(job)
+    }
+
+    /// The youngest of this priority behind another one with its key, if it is younger than
+    /// that. Looks at all that are behind another one: whoever sheds much uses few keys.
+    fn shed_behind(&mut self, priority: usize, than: Option<Ticks>) -> Option<Job<B>> {
+        if self.behind[priority] == 0 {
+            return None;
+        }
+        let of_key = |line: &Line<B>| {
+            let last = line
+                .iter()
+                .rposition(|job| job.priority as usize == priority)?;
+            Some((line[last].since, last))
+        };
+        let youngest = |(_, line): &(_, &mut Line<B>)| of_key(line);
+        let (_, line) = self.keys.iter_mut().max_by_key(youngest)?;
+        let (since, last) = of_key(line)?;
+        if Some(since) < than {
+            return None;
+        }
+        let job = line.remove(last)?;
+        self.behind[priority] -= 1;
         self.bytes -= job.size;
         Some(job)
     }
 
     /// Everything, in no order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Job<B>> {
-        self.behind = 0;
+        self.behind = [0; 4];
         self.bytes = 0;
         let keyed = std::mem::take(&mut self.keys).into_values().flatten();
         let lines = std::mem::take(&mut self.lines).into_iter().flatten();

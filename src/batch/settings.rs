@@ -50,6 +50,7 @@ pub(super) struct Settings {
     pub(super) default_deadline: Option<Duration>,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) quarantine: usize,
+    pub(super) quarantine_bytes: usize,
     pub(super) group_bytes: usize,
 }
 
@@ -69,6 +70,7 @@ impl Default for Settings {
             default_deadline: Some(Duration::from_secs(60)),
             retry: None,
             quarantine: 1000,
+            quarantine_bytes: 16 << 20,
             group_bytes: 8 << 20,
         }
     }
@@ -233,12 +235,20 @@ impl<B: Backend> BatchBuilder<B> {
         self
     }
 
+    /// How many bytes of them it keeps, as [`max_bytes`](Self::max_bytes) counts them; 16 MiB
+    /// by default.
+    pub fn quarantine_bytes(mut self, bytes: usize) -> Self {
+        self.settings.quarantine_bytes = bytes;
+        self
+    }
+
     /// Starts the batch's threads: its dispatcher and its workers.
     ///
     /// # Errors
     /// [`Configuration`](ErrorKind::Configuration) for a size, bound or number of workers
-    /// of zero or beyond all measure; [`ResourceLimit`](ErrorKind::ResourceLimit) when the
-    /// process may not start another thread.
+    /// of zero or beyond all measure, and for a name with a NUL;
+    /// [`ResourceLimit`](ErrorKind::ResourceLimit) when the process may not start another
+    /// thread.
     pub fn build(self) -> Result<Batch<B>, Error> {
         let settings = self.settings;
         let limits = [
@@ -263,6 +273,14 @@ impl<B: Backend> BatchBuilder<B> {
                     format!("{name} is {value}, accepted: 1 to {most}"),
                 ));
             }
+        }
+        if settings.name.contains('\0') {
+            let message = "the batch's name has a NUL, which no thread's name can have";
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                Phase::Configure,
+                message,
+            ));
         }
         Batch::start(settings, self.pool)
     }

@@ -7,8 +7,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::Shared;
-use crate::backend::Backend;
+use super::ticket::Home;
 
 /// What a thread does for a batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,13 +22,13 @@ thread_local! {
 }
 
 /// A batch as a number.
-fn number<B: Backend>(shared: &Arc<Shared<B>>) -> usize {
-    Arc::as_ptr(shared).addr()
+fn number(home: &Arc<Home>) -> usize {
+    Arc::as_ptr(home).addr()
 }
 
 /// This thread works for this batch until it ends.
-pub(super) fn enlist<B: Backend>(role: Role, shared: &Arc<Shared<B>>) {
-    ROLE.set(Some((role, number(shared))));
+pub(super) fn enlist(role: Role, home: &Arc<Home>) {
+    ROLE.set(Some((role, number(home))));
 }
 
 /// Whether this thread is a dispatcher.
@@ -38,6 +37,6 @@ pub(super) fn is_dispatcher() -> bool {
 }
 
 /// Whether this batch needs this thread to come to its end.
-pub(super) fn is_own<B: Backend>(shared: &Arc<Shared<B>>) -> bool {
-    ROLE.get().is_some_and(|(_, batch)| batch == number(shared))
+pub(super) fn is_own(home: &Arc<Home>) -> bool {
+    ROLE.get().is_some_and(|(_, batch)| batch == number(home))
 }

@@ -3,21 +3,22 @@
 //! Invariants:
 //! 1. A cell is resolved exactly once: whoever comes second is told so and gives up.
 //! 2. The gate counts an operation while `queued` is set, and whoever clears it gives its
-//!    room back.
+//!    room back, before anybody can learn of the outcome.
 //! 3. Only an operation that was not begun can be cancelled, or expire as "not executed".
 //!    One that was begun, or whose earlier attempt is in doubt, can only become unknown.
 //! 4. Callbacks and wake-ups happen after the cell's lock is released.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::bell::Bell;
 use super::counters::{Counters, OutcomeKind};
 use super::gate::Gate;
+use super::shield::{Shielded, contain};
 use super::threads;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::keeper::crew;
@@ -33,7 +34,7 @@ enum Stage<R> {
     Doubtful(Error),
     /// Being executed.
     Running,
-    Resolved(Outcome<R>),
+    Resolved(Shielded<Outcome<R>>),
     /// The outcome was taken.
     Gone,
 }
@@ -58,10 +59,12 @@ pub(super) struct Cell<R> {
     size: usize,
 }
 
-/// Where operations are counted: those that are queued, and those that are over.
+/// Where operations are counted, those that are queued and those that are over; and whom to
+/// tell.
 pub(super) struct Home {
     pub(super) gate: Gate,
     pub(super) counters: Counters,
+    pub(super) bell: Bell,
 }
 
 /// Threads that wait for outcomes of one group. They are woken when all of these are there:
@@ -123,6 +126,11 @@ impl<R: Send + 'static> Cell<R> {
         wanted
     }
 
+    /// Whether the gate counts it.
+    pub(super) fn is_queued(&self) -> bool {
+        self.inner.lock().queued
+    }
+
     /// Whether it has its outcome.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.inner.lock().stage, Stage::Resolved(_) | Stage::Gone)
@@ -157,22 +165,24 @@ impl<R: Send + 'static> Cell<R> {
         true
     }
 
-    /// Gives it its outcome, which the caller has counted, unless it has one; whether it
-    /// had none. It is not in the queue.
-    pub(super) fn resolve(&self, outcome: Outcome<R>, wakes: &mut Wakes) -> bool {
+    /// Gives it its outcome, unless it has one.
+    pub(super) fn resolve(&self, outcome: Outcome<R>, wakes: &mut Wakes) {
+        // Not dropped under the lock, should it not be wanted.
+        let mut outcome = Some(Shielded::new(outcome));
         let decide = |stage: &Stage<R>| match stage {
             Stage::Resolved(_) | Stage::Gone => None,
-            _ => Some(outcome),
+            _ => outcome.take(),
         };
-        self.settle(decide, wakes)
+        self.settle(decide, wakes);
     }
 
-    /// The same for one that is in the queue or in anybody's hands, and is not counted.
-    pub(super) fn dismiss(&self, outcome: Outcome<R>) {
-        self.settle_and_count(|stage| match stage {
+    /// It is not executed any more, for this reason. For one that is in the queue or in
+    /// anybody's hands.
+    pub(super) fn dismiss(&self, why: Error) {
+        self.settle_now(|stage| match stage {
             Stage::Resolved(_) | Stage::Gone => None,
             Stage::Doubtful(doubt) => Some(Outcome::Unknown(doubt.clone())),
-            _ => Some(outcome),
+            _ => Some(Outcome::NotExecuted(why)),
         });
     }
 
@@ -180,7 +190,7 @@ impl<R: Send + 'static> Cell<R> {
     /// and had some time since to come to an end.
     pub(super) fn expire(&self, at_last: bool, why: impl FnOnce() -> Error) -> Expiry {
         let mut running = false;
-        self.settle_and_count(|stage| match stage {
+        self.settle_now(|stage| match stage {
             Stage::Waiting => Some(Outcome::NotExecuted(why())),
             Stage::Doubtful(doubt) => Some(Outcome::Unknown(doubt.clone())),
             Stage::Running if at_last => Some(Outcome::Unknown(why().with_outcome_unknown())),
@@ -199,65 +209,71 @@ impl<R: Send + 'static> Cell<R> {
 
     /// Cancels it, if it was not begun.
     fn cancel(&self) -> bool {
-        self.settle_and_count(|stage| match stage {
+        let cancelled = self.settle_now(|stage| match stage {
             Stage::Waiting => Some(Outcome::NotExecuted(Error::new(
                 ErrorKind::Cancelled,
                 Phase::Queue,
                 "cancelled by the caller before it was begun",
             ))),
             _ => None,
-        })
+        });
+        if cancelled {
+            // The operation itself is still there, and takes memory.
+            self.home.bell.wake();
+        }
+        cancelled
     }
 
-    /// Settles it, and counts the outcome.
-    fn settle_and_count(&self, decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>) -> bool {
-        let decide = |stage: &Stage<R>| {
-            let outcome = decide(stage)?;
-            self.home.counters.count(OutcomeKind::of(&outcome));
-            Some(outcome)
-        };
+    /// The same for one that is not part of a group.
+    fn settle_now(&self, decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>) -> bool {
+        let decide = |stage: &Stage<R>| decide(stage).map(Shielded::new);
         self.settle(decide, &mut Wakes::default())
     }
 
-    /// Resolves it with what `decide` says of its stage, if anything.
+    /// Resolves it with what `decide` says of its stage, if anything, and counts the outcome
+    /// before anybody can learn of it.
     fn settle(
         &self,
-        decide: impl FnOnce(&Stage<R>) -> Option<Outcome<R>>,
+        decide: impl FnOnce(&Stage<R>) -> Option<Shielded<Outcome<R>>>,
         wakes: &mut Wakes,
     ) -> bool {
         let mut inner = self.inner.lock();
         let Some(outcome) = decide(&inner.stage) else {
             return false;
         };
+        self.home.counters.count(OutcomeKind::of(&outcome));
         let queued = std::mem::replace(&mut inner.queued, false);
-        match std::mem::replace(&mut inner.listener, Listener::Nobody) {
-            Listener::Nobody => {
-                inner.stage = Stage::Resolved(outcome);
-                drop(inner);
-            }
-            Listener::Waiting(thread) => {
-                inner.stage = Stage::Resolved(outcome);
-                drop(inner);
-                wakes.add(thread);
-            }
+        if queued {
+            self.home.gate.forget(1, self.size);
+        }
+        let listener = std::mem::replace(&mut inner.listener, Listener::Nobody);
+        let callback = match listener {
             Listener::Callback(callback) => {
                 inner.stage = Stage::Gone;
-                drop(inner);
-                if queued {
-                    self.home.gate.release(1, self.size);
-                }
-                // It may take long: nobody waits for it who need not.
-                wakes.wake();
-                if threads::is_dispatcher() {
-                    crew::submit(Box::new(move || call_back(callback, outcome)));
-                } else {
-                    call_back(callback, outcome);
-                }
-                return true;
+                Some((callback, outcome))
             }
-        }
+            other => {
+                inner.stage = Stage::Resolved(outcome);
+                if let Listener::Waiting(thread) = other {
+                    wakes.add(thread);
+                }
+                None
+            }
+        };
+        drop(inner);
         if queued {
-            self.home.gate.release(1, self.size);
+            self.home.gate.ring();
+        }
+        let Some((callback, outcome)) = callback else {
+            return true;
+        };
+        // It may take long: nobody waits for it who need not.
+        wakes.wake();
+        let call = move || call_back(callback, outcome.into_inner());
+        if threads::is_dispatcher() {
+            crew::submit(Box::new(call));
+        } else {
+            call();
         }
         true
     }
@@ -269,9 +285,14 @@ impl<R: Send + 'static> Cell<R> {
             return None;
         }
         match std::mem::replace(&mut inner.stage, Stage::Gone) {
-            Stage::Resolved(outcome) => Some(outcome),
+            Stage::Resolved(outcome) => Some(outcome.into_inner()),
             _ => None,
         }
+    }
+
+    /// Whether it is over, or does not depend on this thread.
+    fn may_be_waited_for(&self) -> bool {
+        !threads::is_own(&self.home) || self.is_over()
     }
 
     /// The outcome, waiting for it until then.
@@ -314,9 +335,7 @@ impl<R: Send + 'static> Cell<R> {
 }
 
 fn call_back<R>(callback: Callback<R>, outcome: Outcome<R>) {
-    if catch_unwind(AssertUnwindSafe(|| callback(outcome))).is_err() {
-        log::error!("millpond: a panic in the callback of an operation");
-    }
+    contain("the callback of an operation", || callback(outcome));
 }
 
 /// The handle on a submitted operation. Dropping it does not cancel the operation.
@@ -340,9 +359,19 @@ impl<R: Send + 'static> Ticket<R> {
         Self(cell)
     }
 
-    /// Waits for the outcome. It comes at the latest shortly after the operation's
-    /// deadline, or the batch's default one.
+    /// Waits for the outcome. It comes at the latest shortly after the operation's own
+    /// deadline. One that has none waits for its turn as long as it takes; then the batch's
+    /// [`default_deadline`](super::BatchBuilder::default_deadline) bounds each attempt.
+    ///
+    /// # Panics
+    /// On a worker of the same batch, as in most callbacks, if the outcome is not there yet:
+    /// that worker might have to find it out.
     pub fn wait(self) -> Outcome<R> {
+        assert!(
+            self.0.may_be_waited_for(),
+            "a callback cannot wait for another ticket of the same batch: give that one a \
+             callback too"
+        );
         loop {
             if let Some(outcome) = self.0.wait_until(None) {
                 return outcome;
@@ -375,8 +404,10 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Has the outcome handed to this function, on a thread in the background (or on this one,
     /// if it is there already). It should be quick, since it may hold up a worker of the
-    /// batch, and must not wait for other tickets of the same batch. It may submit, cancel and
-    /// close. A panic in it is logged and harms nobody.
+    /// batch, and must not [`wait`](Self::wait) for other tickets of the same batch. It may
+    /// submit, which does not wait for room there, cancel and close. A panic in it is logged
+    /// and harms nobody. Work that it spawns on rayon belongs into a pool that it names, since
+    /// the batch's workers have none to spare.
     pub fn on_outcome(self, callback: impl FnOnce(Outcome<R>) + Send + 'static) {
         self.0.on_outcome(Box::new(callback));
     }

@@ -12,32 +12,37 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_channel::Receiver;
 
 use super::Shared;
-use super::counters::{OutcomeKind, Tally};
 use super::job::{Again, Group, Job, Report};
+use super::shield::{complain, contain};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::operation::{Operation as _, Outcome};
+use crate::operation::Outcome;
 use crate::pool::PooledConnection;
 use crate::recovery::may_retry;
 
 /// Executes groups until the dispatcher is gone.
 pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group<B>>) {
-    threads::enlist(Role::Worker, shared);
+    threads::enlist(Role::Worker, &shared.home);
     for group in groups {
         let report = execute(shared, group);
-        shared.home.counters.running.fetch_sub(1, Relaxed);
+        let brings_work = !report.again.is_empty() || !report.keys.is_empty();
         // The dispatcher may have given up already; then nothing is left to report.
         let _ = shared.reports.send(report);
-        shared.bell.ring(0);
+        let bell = &shared.home.bell;
+        bell.ring_if_sated();
+        // A closed batch ends with the last report. (Looked at behind the barrier in the bell.)
+        if brings_work || shared.is_closed() {
+            bell.ring(0);
+        }
     }
 }
 
 fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
-    let mut settler = Settler::new(shared, group.jobs.len());
+    let mut settler = Settler::new(shared);
     let mut report = Report {
         group: group.number,
         executed: 0,
@@ -47,6 +52,8 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         keys: Vec::new(),
     };
     let deadline = latest_deadline(shared, &group.jobs);
+    // Counted down before the tickets are told, so that what their owners read adds up.
+    let running = &shared.home.counters.running;
     match shared.pool.get_until(deadline) {
         Ok(lease) => {
             let jobs = settler.begin(group.jobs);
@@ -60,19 +67,22 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             report.took = shared.clock.now().saturating_sub(start);
             report.executed = jobs.len();
             counters.executed(report.executed, report.took);
+            running.fetch_sub(1, Relaxed);
             let mut outcomes = outcomes.into_iter();
             for job in jobs {
                 let outcome = outcomes.next().unwrap_or_else(missing);
                 settler.decide(job, outcome);
             }
+            contain("the drop of a reply", || drop(outcomes));
         }
         Err(error) => {
+            running.fetch_sub(1, Relaxed);
             for job in group.jobs {
                 settler.decide(job, Outcome::NotExecuted(error.clone()));
             }
         }
     }
-    (report.again, report.keys) = settler.settle();
+    (report.again, report.keys) = (settler.again, settler.keys);
     report
 }
 
@@ -105,9 +115,9 @@ fn run<B: Backend>(
     let (manager, conn) = PooledConnection::parts(&mut lease);
     let run = || match jobs {
         [] => Vec::new(),
-        [job] => vec![manager.execute(conn, &job.operation, deadline).into()],
+        [job] => vec![manager.execute(conn, &*job.operation, deadline).into()],
         jobs => {
-            let operations: Vec<_> = jobs.iter().map(|job| &job.operation).collect();
+            let operations: Vec<_> = jobs.iter().map(|job| &*job.operation).collect();
             manager.execute_batch(conn, &operations, deadline)
         }
     };
@@ -118,12 +128,14 @@ fn run<B: Backend>(
     }
     outcomes.unwrap_or_else(|_| {
         lease.discard();
-        log::error!(
-            "millpond: the backend {} panicked; its connection is discarded, and {} operations \
-             are unknown",
-            B::NAME,
-            jobs.len()
-        );
+        complain(|| {
+            log::error!(
+                "millpond: the backend {} panicked; its connection is discarded, and {} \
+                 operations are unknown",
+                B::NAME,
+                jobs.len()
+            );
+        });
         let error = Error::new(ErrorKind::Other, Phase::Operation, "the backend panicked");
         let error = shared.pool.locate(error.with_outcome_unknown());
         jobs.iter()
@@ -151,31 +163,24 @@ fn missing<R>() -> Outcome<R> {
     Outcome::Unknown(error.with_outcome_unknown())
 }
 
-/// An operation and its outcome.
-type Over<B> = (Job<B>, Outcome<<B as Backend>::Reply>);
-
-/// Sorts the operations of a group into those that are over and those that are tried
-/// again; then counts the former and only then tells their tickets, so that whoever has
-/// its outcome finds it counted.
+/// Tells the tickets of a group, and sorts out what is tried again.
 struct Settler<'a, B: Backend> {
     shared: &'a Shared<B>,
-    over: Vec<Over<B>>,
     again: Vec<Again<B>>,
-    keys: Vec<Box<str>>,
-    tally: Tally,
+    keys: Vec<Arc<str>>,
+    wakes: Wakes,
     /// Whether the pool's budget allows this group's operations another attempt; a group counts
     /// as one.
     paid: Option<bool>,
 }
 
 impl<'a, B: Backend> Settler<'a, B> {
-    fn new(shared: &'a Shared<B>, jobs: usize) -> Self {
+    fn new(shared: &'a Shared<B>) -> Self {
         Self {
             shared,
-            over: Vec::with_capacity(jobs),
             again: Vec::new(),
             keys: Vec::new(),
-            tally: Tally::default(),
+            wakes: Wakes::default(),
             paid: None,
         }
     }
@@ -183,10 +188,10 @@ impl<'a, B: Backend> Settler<'a, B> {
     /// Those that are still wanted; others expired or were cancelled while the group waited
     /// for its lease.
     fn begin(&mut self, mut jobs: Vec<Job<B>>) -> Vec<Job<B>> {
-        jobs.retain(|job| {
+        jobs.retain_mut(|job| {
             let wanted = job.cell.begin();
             if !wanted {
-                self.keys.extend(job.key());
+                self.keys.extend(job.key.take());
             }
             wanted
         });
@@ -195,6 +200,13 @@ impl<'a, B: Backend> Settler<'a, B> {
 
     fn decide(&mut self, mut job: Job<B>, outcome: Outcome<B::Reply>) {
         let outcome = outcome.map_error(|error| self.shared.pool.locate(error));
+        // Once an attempt may have taken effect, no later failure makes that undone.
+        job.doubtful |= outcome.is_in_doubt();
+        let outcome = if job.doubtful {
+            outcome.in_doubt()
+        } else {
+            outcome
+        };
         if let Some(error) = outcome.error() {
             job.failed += 1;
             if let Some(due) = self.again_at(&job, error) {
@@ -202,53 +214,43 @@ impl<'a, B: Backend> Settler<'a, B> {
                 return;
             }
         }
-        self.keys.extend(job.key());
-        self.tally.note(&outcome);
-        self.over.push((job, outcome));
+        self.keys.extend(job.key.take());
+        if let Outcome::Rejected(error) = &outcome {
+            let (operation, error) = (job.operation.into_inner(), error.clone());
+            let quarantine = &self.shared.quarantine;
+            quarantine.put(operation, job.size, error, job.failed);
+        }
+        job.cell.resolve(outcome, &mut self.wakes);
     }
 
     /// When the operation is tried again after this error, if it is; it is back in the
     /// queue then.
     fn again_at(&mut self, job: &Job<B>, error: &Error) -> Option<Ticks> {
-        let policy = job
-            .operation
-            .envelope()
-            .retry()
-            .unwrap_or(&self.shared.retry);
-        if job.failed >= policy.attempts() || !may_retry(error, job.operation.may_repeat()) {
+        let policy = job.retry.as_deref().unwrap_or(&self.shared.retry);
+        if job.failed >= policy.attempts() || !may_retry(error, job.may_repeat) {
             return None;
         }
         let due = after(self.shared.clock.now(), policy.pause(job.failed, error));
-        if due >= job.deadline || self.shared.is_cut_off() {
+        if due >= job.deadline || self.is_put_off(job, error) || self.shared.is_cut_off() {
             return None;
         }
-        let pool = &self.shared.pool;
-        let paid = *self.paid.get_or_insert_with(|| pool.spend_retry());
-        (paid && job.cell.again(error)).then_some(due)
+        let paid = *self
+            .paid
+            .get_or_insert_with(|| self.shared.pool.spend_retry());
+        let again = paid && job.cell.again(error);
+        if again {
+            self.shared.home.counters.retries.fetch_add(1, Relaxed);
+        }
+        again.then_some(due)
     }
 
-    fn settle(self) -> (Vec<Again<B>>, Vec<Box<str>>) {
-        let counters = &self.shared.home.counters;
-        counters.add(&self.tally);
-        counters.retries.fetch_add(self.again.len() as u64, Relaxed);
-        let mut wakes = Wakes::default();
-        for (job, outcome) in self.over {
-            let Job {
-                cell,
-                operation,
-                failed,
-                ..
-            } = job;
-            if let Outcome::Rejected(error) = &outcome {
-                let quarantine = &self.shared.quarantine;
-                quarantine.put(operation, error.clone(), failed);
-            }
-            let kind = OutcomeKind::of(&outcome);
-            if !cell.resolve(outcome, &mut wakes) {
-                // Its deadline was over, or the batch was cut off: counted there.
-                counters.uncount(kind);
-            }
-        }
-        (self.again, self.keys)
+    /// Whether the server asks for a longer pause than the operation, which has no deadline,
+    /// should have to wait.
+    fn is_put_off(&self, job: &Job<B>, error: &Error) -> bool {
+        let limit = self.shared.settings.default_deadline;
+        let asked = error.retry_after().filter(|_| job.deadline == NEVER);
+        asked
+            .zip(limit)
+            .is_some_and(|(asked, limit)| asked >= limit)
     }
 }

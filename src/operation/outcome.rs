@@ -71,7 +71,9 @@ impl<R> Outcome<R> {
     pub fn into_result(self) -> Result<R, Error> {
         match self {
             Self::Done(reply) => Ok(reply),
-            Self::Rejected(error) | Self::NotExecuted(error) | Self::Unknown(error) => Err(error),
+            Self::Rejected(error) | Self::NotExecuted(error) => Err(error),
+            // Whoever said that it is unknown may not have said so in the error.
+            Self::Unknown(error) => Err(error.with_outcome_unknown()),
         }
     }
 
@@ -82,6 +84,22 @@ impl<R> Outcome<R> {
             Self::Rejected(error) => Outcome::Rejected(error),
             Self::NotExecuted(error) => Outcome::NotExecuted(error),
             Self::Unknown(error) => Outcome::Unknown(error),
+        }
+    }
+
+    /// Whether it may have taken effect, and nobody knows.
+    #[cfg(feature = "batch")]
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let unsure = self.error().is_some_and(Error::outcome_unknown);
+        unsure || matches!(self, Self::Unknown(_))
+    }
+
+    /// The same outcome of an operation that may have taken effect, unless it certainly did.
+    #[cfg(feature = "batch")]
+    pub(crate) fn in_doubt(self) -> Self {
+        match self.into_result() {
+            Ok(reply) => Self::Done(reply),
+            Err(error) => Self::Unknown(error.with_outcome_unknown()),
         }
     }
 

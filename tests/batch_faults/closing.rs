@@ -38,7 +38,12 @@ fn load<S: Subject>(
         }
         close()
     });
-    let counts = counts.each_ref().map(|count| count.load(SeqCst));
+    let read = || counts.each_ref().map(|count| count.load(SeqCst));
+    // Callbacks may still be on their way; every outcome is known.
+    until("the callbacks", || {
+        read().iter().sum::<u64>() >= metrics.submitted
+    });
+    let counts = read();
     let accepted = accepted.load(SeqCst);
     assert_eq!(counts.iter().sum::<u64>(), accepted, "one outcome each");
     assert_eq!(metrics.submitted, accepted);

@@ -28,6 +28,12 @@ pub enum Act {
     FailFirst(u32),
     /// Fails so many times, perhaps with an effect, then answers.
     DoubtFirst(u32),
+    /// Fails once, perhaps with an effect, then does this.
+    DoubtThen(Box<Act>),
+    /// Fails, perhaps with an effect, and the error does not say so.
+    DoubtUnsaid,
+    /// Fails without effect, and asks to be left alone for so many seconds.
+    Busy(u64),
     Panic,
 }
 
@@ -93,6 +99,8 @@ pub struct Script {
     /// Sizes of the groups, and what they held.
     groups: Mutex<Vec<Vec<u64>>>,
     pub attempts: Mutex<HashMap<u64, u32>>,
+    /// How many attempts took effect, or may have.
+    pub effects: Mutex<HashMap<u64, u32>>,
     pub pause: Mutex<Duration>,
     pub down: AtomicBool,
 }
@@ -115,13 +123,13 @@ impl Script {
         self.groups().concat()
     }
 
-    fn answer(&self, work: &Work, deadline: Deadline) -> Result<u64, Error> {
-        let fail = |kind| Error::new(kind, Phase::Operation, "scripted");
+    fn answer(&self, work: &Work, deadline: Deadline) -> Outcome<u64> {
         let mut frozen = self.frozen.lock().expect("no poison");
         while *frozen {
             let left = deadline.remaining().unwrap_or(Duration::from_secs(60));
             if left.is_zero() {
-                return Err(fail(ErrorKind::DeadlineExceeded).with_outcome_unknown());
+                let error = fail(ErrorKind::DeadlineExceeded);
+                return Outcome::Unknown(error.with_outcome_unknown());
             }
             (frozen, _) = self.thawed.wait_timeout(frozen, left).expect("no poison");
         }
@@ -129,19 +137,40 @@ impl Script {
         let mut attempts = self.attempts.lock().expect("no poison");
         let attempt = attempts.entry(work.number).or_default();
         *attempt += 1;
-        match work.act {
-            Act::Refuse => Err(fail(ErrorKind::Constraint)),
-            Act::FailFirst(times) if *attempt <= times => Err(fail(ErrorKind::ConnectionLost)),
-            Act::DoubtFirst(times) if *attempt <= times => {
-                Err(fail(ErrorKind::ConnectionLost).with_outcome_unknown())
-            }
-            Act::Panic => {
-                drop(attempts);
-                panic!("scripted");
-            }
-            _ => Ok(work.number * 2),
+        let attempt = *attempt;
+        drop(attempts);
+        let outcome = act(&work.act, attempt);
+        if matches!(outcome, Outcome::Done(()) | Outcome::Unknown(_)) {
+            let mut effects = self.effects.lock().expect("no poison");
+            *effects.entry(work.number).or_default() += 1;
         }
+        outcome.map(|()| work.number * 2)
     }
+}
+
+/// What comes of this act at this attempt, counted from 1.
+fn act(act: &Act, attempt: u32) -> Outcome<()> {
+    let doubt = || fail(ErrorKind::ConnectionLost).with_outcome_unknown();
+    match act {
+        Act::Refuse => Outcome::Rejected(fail(ErrorKind::Constraint)),
+        Act::FailFirst(times) if attempt <= *times => {
+            Outcome::NotExecuted(fail(ErrorKind::ConnectionLost))
+        }
+        Act::DoubtFirst(times) if attempt <= *times => Outcome::Unknown(doubt()),
+        Act::DoubtThen(_) if attempt == 1 => Outcome::Unknown(doubt()),
+        Act::DoubtThen(then) => self::act(then, attempt - 1),
+        Act::DoubtUnsaid => Outcome::Unknown(fail(ErrorKind::ConnectionLost)),
+        Act::Busy(seconds) => {
+            let error = fail(ErrorKind::Overloaded);
+            Outcome::NotExecuted(error.with_retry_after(Duration::from_secs(*seconds)))
+        }
+        Act::Panic => panic!("scripted"),
+        Act::Answer | Act::FailFirst(_) | Act::DoubtFirst(_) => Outcome::Done(()),
+    }
+}
+
+fn fail(kind: ErrorKind) -> Error {
+    Error::new(kind, Phase::Operation, "scripted")
 }
 
 #[derive(Default)]
@@ -194,9 +223,7 @@ impl Backend for Scripted {
         self.0.groups.lock().expect("no poison").push(numbers);
         let pause = *self.0.pause.lock().expect("no poison");
         thread::sleep(pause);
-        let answers = group
-            .iter()
-            .map(|work| self.0.answer(work, deadline).into());
+        let answers = group.iter().map(|work| self.0.answer(work, deadline));
         answers.collect()
     }
 }
