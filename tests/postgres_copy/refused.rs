@@ -59,6 +59,7 @@ fn what_the_role_may_not_do_is_not_tried_by_copying() {
     psql("REVOKE ALL ON t FROM copy_role; GRANT INSERT (a) ON t TO copy_role");
     let (outcomes, _) = bed.batch(&operations);
     assert_all_done(&outcomes);
+    psql("GRANT INSERT ON t TO copy_role");
     psql("ALTER DATABASE copy_role SET default_transaction_read_only = on");
     bed.conn = bed.manager.connect().expect("connects");
     for outcome in bed

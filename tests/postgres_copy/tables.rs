@@ -141,6 +141,13 @@ fn a_table_that_changed_since_is_noticed() {
             5000,
             all,
         ),
+        (
+            "a table before it",
+            "CREATE SCHEMA test; CREATE TABLE test.t (a int); \
+             CREATE RULE r AS ON INSERT TO public.t DO INSTEAD NOTHING",
+            5000,
+            all,
+        ),
         ("no column", "ALTER TABLE t RENAME a TO b", 0, none),
         (
             "an identity",
@@ -156,7 +163,10 @@ fn a_table_that_changed_since_is_noticed() {
         ),
         ("no table", "ALTER TABLE t RENAME TO was", 0, none),
     ] {
-        bed.psql("DROP TABLE IF EXISTS t, was; CREATE TABLE t (a int)");
+        bed.psql(
+            "DROP SCHEMA IF EXISTS test CASCADE; DROP TABLE IF EXISTS t, was; \
+             CREATE TABLE t (a int)",
+        );
         bed.conn = bed.manager.connect().expect("connects");
         let (outcomes, trips) = bed.twice(&operations, "TRUNCATE t");
         assert_all_done(&outcomes);
@@ -196,4 +206,20 @@ fn a_table_that_changed_since_is_noticed() {
             );
         }
     }
+}
+
+/// The parameter stays a date, and is cast.
+#[test]
+fn a_column_that_has_another_type_now_gets_what_a_cast_makes() {
+    let mut bed = Bed::new("copy_cast");
+    bed.psql("CREATE TABLE t (a date)");
+    let insert = Sql::new("INSERT INTO t (a) VALUES ($1)").bind("20240102");
+    let operations = vec![insert; MANY.unsigned_abs() as usize];
+    assert_eq!(bed.twice(&operations, "TRUNCATE t").1, COPIED);
+    bed.psql("TRUNCATE t; ALTER TABLE t ALTER a TYPE text");
+    for _ in 0..3 {
+        assert_all_done(&bed.batch(&operations).0);
+    }
+    let seen = bed.psql("SELECT a, count(*) FROM t GROUP BY a");
+    assert_eq!(seen, "2024-01-02|15000");
 }

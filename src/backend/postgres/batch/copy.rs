@@ -112,14 +112,13 @@ impl CopyIn {
             return Ok(None);
         };
         let row = found.first().and_then(|reply| reply.rows().first());
-        let Some((Ok(oid), Ok(table))) = row.map(|row| (row.get::<u32>(0), row.get::<String>(1)))
-        else {
+        let Some(Ok(table)) = row.map(|row| row.get::<String>(1)) else {
             return Ok(None);
         };
         let name = conn.memory.new_name();
         let mut prepare = format!(
-            "PREPARE {name} AS SELECT 1 / count(*) FROM ({check}) AS mp_c WHERE oid = {oid} \
-             AND oid = pg_catalog.to_regclass("
+            "PREPARE {name} AS SELECT 1 / count(*) FROM ({check}) AS mp_c \
+             WHERE oid = pg_catalog.to_regclass("
         );
         push_text(&mut prepare, &table);
         prepare.push(')');
@@ -128,7 +127,8 @@ impl CopyIn {
         }
         let columns: Vec<&str> = plain.columns.iter().map(|column| &*column.text).collect();
         Ok(Some(Self {
-            // By its full name, so that no other table comes before it in the search path.
+            // By its full name: which table comes first in the search path can change even
+            // now, and the one that is locked has to be the one that was checked.
             guard: format!("LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE;EXECUTE {name}"),
             check: name,
             sql: format!("COPY {table} ({}) FROM STDIN", columns.join(",")),
