@@ -147,6 +147,8 @@ mod deadline;
 mod error;
 pub mod event;
 mod execute;
+#[cfg(feature = "exporter")]
+pub mod exporter;
 pub mod health;
 pub mod hub;
 mod keeper;
@@ -155,7 +157,7 @@ pub mod operation;
 mod pool;
 mod recovery;
 pub mod resources;
-#[cfg(feature = "_net")]
+#[cfg(any(feature = "_net", feature = "exporter"))]
 mod security;
 mod sync;
 
@@ -185,8 +187,10 @@ pub use r2d2::{
     NopConnectionCustomizer, NopErrorHandler,
 };
 pub use recovery::RetryPolicy;
+#[cfg(any(feature = "_net", feature = "exporter"))]
+pub use security::Secret;
 #[cfg(feature = "_net")]
-pub use security::{Secret, Tls};
+pub use security::Tls;
 
 /// The README's programs compile.
 #[cfg(all(doctest, feature = "postgres", feature = "batch"))]

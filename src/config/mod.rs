@@ -99,7 +99,7 @@ impl<'a> Vars<'a> {
 
     /// The text of `NAME`, or the first line of the file that `NAME_FILE` names.
     /// For secrets: the value never appears in a mistake.
-    #[cfg(any(feature = "_net", test))]
+    #[cfg(any(feature = "_net", feature = "exporter", test))]
     pub(crate) fn secret_text(&mut self, name: &str) -> Option<String> {
         if let Some(value) = self.text(name) {
             return Some(value);

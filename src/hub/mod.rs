@@ -12,6 +12,7 @@ mod settings;
 use std::fmt;
 #[cfg(feature = "metrics")]
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,7 +24,7 @@ use crate::alerts::{AlertLog, Engine};
 use crate::backend::Backend;
 #[cfg(feature = "batch")]
 use crate::batch::{Batch, BatchMetrics};
-use crate::clock::{Clock, Ticks, after};
+use crate::clock::{Clock, Ticks, after, between};
 use crate::health::{HealthReport, PoolHealth};
 use crate::keeper::{self, Membership, Tended, crew};
 use crate::metrics::Snapshot;
@@ -37,6 +38,10 @@ pub use self::settings::HubBuilder;
 
 use self::history::History;
 use self::settings::Settings;
+
+/// A sample that is late by so many intervals and this grace is missing.
+const LATE: u32 = 3;
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What a hub asks a pool, whatever its manager.
 trait Watched: Send + Sync {
@@ -81,6 +86,8 @@ struct Inner {
     settings: Settings,
     started: Instant,
     membership: OnceLock<Membership>,
+    /// When the last sample was taken, or the first should be; 0 while nothing is watched.
+    sampled: AtomicU64,
     history: Mutex<History>,
     alerts: Mutex<Engine>,
     pools: RwLock<Vec<Arc<dyn Watched>>>,
@@ -124,6 +131,7 @@ impl Hub {
             settings,
             started: Instant::now(),
             membership: OnceLock::new(),
+            sampled: AtomicU64::new(0),
             history: Mutex::new(history),
             pools: RwLock::default(),
             #[cfg(feature = "batch")]
@@ -185,6 +193,21 @@ impl Hub {
         self.0.alerts.lock().log()
     }
 
+    /// Whether Millpond's own background thread comes by as it should, or nothing is watched
+    /// yet: what a supervisor that restarts hanging programs asks for. A server that is down is no
+    /// reason for that; see [`is_ready`](HealthReport::is_ready).
+    ///
+    /// ```
+    /// assert!(millpond::Hub::new().is_live());
+    /// ```
+    pub fn is_live(&self) -> bool {
+        let patience = self.0.settings.sample_interval * LATE + GRACE;
+        match self.0.sampled.load(Relaxed) {
+            0 => true,
+            sampled => between(sampled, Clock::System.now()) < patience,
+        }
+    }
+
     /// How the pool of this name did over the last `span`, as far as there is a history of it.
     ///
     /// ```
@@ -208,7 +231,11 @@ impl Inner {
     fn begin(self: &Arc<Self>) {
         let this: Weak<Self> = Arc::downgrade(self);
         let membership = self.membership.get_or_init(|| keeper::join(this));
-        membership.wake(Clock::System.now());
+        let now = Clock::System.now();
+        let _ = self
+            .sampled
+            .compare_exchange(0, now.max(1), Relaxed, Relaxed);
+        membership.wake(now);
     }
 
     fn metrics(&self) -> Snapshot {
@@ -256,6 +283,7 @@ impl Inner {
 
 impl Tended for Inner {
     fn tend(self: Arc<Self>, now: Ticks) -> Ticks {
+        self.sampled.store(now.max(1), Relaxed);
         self.sample();
         let next = after(now, self.settings.sample_interval);
         // The last owner drops handles of pools and batches, which may wait: not here.

@@ -5,7 +5,9 @@
 //! (ring), handed over explicitly, so that no process-wide default is needed.
 
 mod secret;
+#[cfg(feature = "_net")]
 mod tls;
 
 pub use secret::Secret;
+#[cfg(feature = "_net")]
 pub use tls::Tls;

@@ -79,7 +79,10 @@ fn child() {
 
 fn start(end: &str) -> Started {
     let program = std::env::current_exe().expect("this program");
-    let mut child = Command::new(program)
+    // A shell's background jobs ignore interrupts, and so would what they start.
+    let mut child = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(program)
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(END, end)
         .stdout(Stdio::piped())
