@@ -7,7 +7,6 @@
 //! server has failed since it began.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use mongodb::ServerType;
 use mongodb::error::Error as DriverError;
@@ -20,8 +19,14 @@ use super::errors::is_connect_failure;
 /// The servers, as the monitors saw them last.
 #[derive(Debug)]
 pub(super) struct Topology {
-    servers: watch::Sender<HashMap<ServerAddress, Server>>,
-    opened: AtomicBool,
+    known: watch::Sender<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    servers: HashMap<ServerAddress, Server>,
+    /// Whether there ever was a server: none before is a beginning, none after an end.
+    opened: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -42,20 +47,18 @@ pub(super) enum Doom {
 impl Topology {
     pub(super) fn new() -> Self {
         Self {
-            servers: watch::Sender::new(HashMap::new()),
-            opened: AtomicBool::new(false),
+            known: watch::Sender::new(Known::default()),
         }
     }
 
     pub(super) fn note(&self, event: SdamEvent) {
         match event {
             SdamEvent::ServerOpening(event) => {
-                self.opened.store(true, Ordering::Release);
                 self.change(event.address, |_| {});
             }
             SdamEvent::ServerClosed(event) => {
-                self.servers.send_modify(|servers| {
-                    servers.remove(&event.address);
+                self.known.send_modify(|known| {
+                    known.servers.remove(&event.address);
                 });
             }
             SdamEvent::ServerDescriptionChanged(event) => {
@@ -76,15 +79,18 @@ impl Topology {
     }
 
     fn change(&self, address: ServerAddress, change: impl FnOnce(&mut Server)) {
-        self.servers
-            .send_modify(|servers| change(servers.entry(address).or_default()));
+        self.known.send_modify(|known| {
+            known.opened = true;
+            change(known.servers.entry(address).or_default());
+        });
     }
 
     /// Begins an attempt: only failures from now on count against it.
     pub(super) fn attempt(&self) -> Attempt<'_> {
         let failures_before = self
-            .servers
+            .known
             .borrow()
+            .servers
             .iter()
             .map(|(address, server)| (address.clone(), server.failures))
             .collect();
@@ -96,18 +102,19 @@ impl Topology {
 
     /// The last failure of any server that is failing now.
     pub(super) fn last_failure(&self) -> Option<DriverError> {
-        let servers = self.servers.borrow();
-        servers
+        let known = self.known.borrow();
+        known
+            .servers
             .values()
             .find_map(|server| server.last_failure.clone())
     }
 
     /// Whether the servers answer, but none of them takes writes.
     pub(super) fn has_no_primary(&self) -> bool {
-        let servers = self.servers.borrow();
-        let known = |server: &Server| server.role != ServerType::Unknown;
-        servers.values().any(known)
-            && !servers.values().any(|server| {
+        let known = self.known.borrow();
+        let answers = |server: &Server| server.role != ServerType::Unknown;
+        known.servers.values().any(answers)
+            && !known.servers.values().any(|server| {
                 matches!(
                     server.role,
                     ServerType::RsPrimary
@@ -120,7 +127,7 @@ impl Topology {
 
     /// The addresses of all known servers, discovered ones included.
     pub(super) fn addresses(&self) -> Vec<ServerAddress> {
-        self.servers.borrow().keys().cloned().collect()
+        self.known.borrow().servers.keys().cloned().collect()
     }
 }
 
@@ -133,7 +140,7 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Waits until it is certain that no server can be reached for now.
     pub(super) async fn doomed(self) -> Doom {
-        let mut changes = self.topology.servers.subscribe();
+        let mut changes = self.topology.known.subscribe();
         loop {
             if let Some(doom) = self.verdict(&changes.borrow_and_update()) {
                 return doom;
@@ -145,16 +152,12 @@ impl Attempt<'_> {
         }
     }
 
-    fn verdict(&self, servers: &HashMap<ServerAddress, Server>) -> Option<Doom> {
-        if servers.is_empty() {
-            return self
-                .topology
-                .opened
-                .load(Ordering::Acquire)
-                .then_some(Doom::NoMember);
+    fn verdict(&self, known: &Known) -> Option<Doom> {
+        if known.servers.is_empty() {
+            return known.opened.then_some(Doom::NoMember);
         }
         let mut reason = None;
-        for (address, server) in servers {
+        for (address, server) in &known.servers {
             let failure = server.last_failure.as_ref()?;
             let before = self.failures_before.get(address).copied().unwrap_or(0);
             // A monitor whose socket was cut tries again at once, so its first
