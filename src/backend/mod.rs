@@ -54,6 +54,8 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 
+#[cfg(feature = "batch")]
+use std::cell::Cell;
 use std::time::Duration;
 
 use r2d2::ManageConnection;
@@ -111,7 +113,8 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
     /// order of the slice: exactly one for each. What one does must not fail another. An
     /// outcome of [`NotExecuted`](Outcome::NotExecuted) or one that failed with a
     /// [`Conflict`](ErrorKind::Conflict) is tried again by the caller, as are those that
-    /// may run twice. By default one after the other.
+    /// may run twice. By default one after the other. Whoever cuts a group in parts because of
+    /// something bad in it says so with [`note_split`].
     fn execute_batch(
         &self,
         conn: &mut Self::Connection,
@@ -265,4 +268,27 @@ impl Traffic {
             ..Self::default()
         }
     }
+}
+
+#[cfg(feature = "batch")]
+thread_local! {
+    /// How often the group that this thread executes was split.
+    static SPLITS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts that [`Backend::execute_batch`], on this thread, split its group or a part of it to
+/// find what is bad in it; see [`BatchMetrics::splits`](crate::BatchMetrics::splits).
+///
+/// ```
+/// millpond::backend::note_split();
+/// ```
+#[cfg(feature = "batch")]
+pub fn note_split() {
+    SPLITS.set(SPLITS.get() + 1);
+}
+
+/// How often that was since it was last asked.
+#[cfg(feature = "batch")]
+pub(crate) fn take_splits() -> u64 {
+    SPLITS.take()
 }

@@ -38,6 +38,7 @@ pub(super) struct Counters {
     /// By [`OutcomeKind`].
     outcomes: CachePadded<[AtomicU64; 4]>,
     pub(super) retries: AtomicU64,
+    pub(super) splits: AtomicU64,
     groups: AtomicU64,
     largest_group: AtomicUsize,
     causes: [AtomicU64; 6],
@@ -112,6 +113,7 @@ impl Counters {
             not_executed,
             unknown,
             retries: self.retries.load(Relaxed),
+            splits: self.splits.load(Relaxed),
             groups: self.groups.load(Relaxed),
             largest_group: self.largest_group.load(Relaxed),
             flushed: Flushes {
@@ -157,6 +159,8 @@ pub struct BatchMetrics {
     pub unknown: u64,
     /// Attempts that were repeated.
     pub retries: u64,
+    /// Times that a group, or a part of one, was split to find what is bad in it.
+    pub splits: u64,
     /// Groups that were sent off.
     pub groups: u64,
     /// The most operations that one of them had.

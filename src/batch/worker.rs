@@ -16,7 +16,7 @@ use super::job::{Again, Group, Job, Report};
 use super::shield::{complain, contain};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
-use crate::backend::Backend;
+use crate::backend::{Backend, take_splits};
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
@@ -122,6 +122,8 @@ fn run<B: Backend>(
         }
     };
     let outcomes = catch_unwind(AssertUnwindSafe(run));
+    let splits = take_splits();
+    shared.home.counters.splits.fetch_add(splits, Relaxed);
     if let Ok(outcomes) = &outcomes {
         let took = shared.clock.now().saturating_sub(started);
         count_on(&lease, outcomes, took);

@@ -425,6 +425,13 @@ static BATCH: &[Row<BatchMetrics>] = &[
         |batch, emit| emit(None, batch.retries.into()),
     ),
     (
+        counter(
+            "millpond_batch_splits_total",
+            "Times that a group was split to find what is bad in it.",
+        ),
+        |batch, emit| emit(None, batch.splits.into()),
+    ),
+    (
         counter("millpond_batch_flushes_total", "Groups sent off, by cause."),
         |batch, emit| {
             let flushed = &batch.flushed;

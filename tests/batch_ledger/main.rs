@@ -38,6 +38,9 @@ trait Ledger: Sync {
     /// How many operations it takes for a load of some seconds.
     const OPERATIONS: usize;
 
+    /// Whether a group is split to find what is bad in it.
+    const SPLITS: bool = false;
+
     fn start() -> Self;
 
     fn manager(&self) -> Self::Backend;
@@ -98,6 +101,7 @@ fn hold<L: Ledger>() {
     );
     println!("{summary}");
     agrees_with_the_metrics(&book, &metrics);
+    assert!(metrics.splits > 0 || !L::SPLITS, "{summary}");
     agrees_with_the_database(&book, &there);
     let done = book.count(DONE);
     assert!(done > L::OPERATIONS / 2, "the batch got on: {summary}");

@@ -11,6 +11,8 @@ impl Ledger for testbed::Postgres {
 
     const OPERATIONS: usize = 200_000;
 
+    const SPLITS: bool = true;
+
     fn start() -> Self {
         // What is answered is on disk.
         let server = Self::builder().fsync(true).start().expect("postgres");
@@ -76,6 +78,8 @@ impl Ledger for Resolving {
     type Backend = Postgres;
 
     const OPERATIONS: usize = 100_000;
+
+    const SPLITS: bool = true;
 
     fn start() -> Self {
         Self(<testbed::Postgres as Ledger>::start())

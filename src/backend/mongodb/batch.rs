@@ -211,6 +211,8 @@ impl Run<'_> {
         if error.outcome_unknown() || !one_may_be_the_cause {
             return self.fail(part, error);
         }
+        #[cfg(feature = "batch")]
+        crate::backend::note_split();
         let (front, back) = part.split_at(part.len() / 2);
         self.part(kind, front);
         self.part(kind, back);

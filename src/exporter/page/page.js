@@ -79,13 +79,30 @@ function age(seconds) {
   return `${whole} ${name}` + (rest ? ` ${rest} ${next[1]}` : "");
 }
 
-const clock = (moment) => new Date(moment).toLocaleTimeString([], { hour12: false });
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
 
 // Charts --------------------------------------------------------------------
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/// A chart of some lines. Each line: label, color, and how it is drawn. With `stacked` the lines
+function tick(moment, step) {
+  const options = { hour: "2-digit", minute: "2-digit", second: step < 60 ? "2-digit" : undefined, hour12: false };
+  return new Date(moment * 1000).toLocaleTimeString([], options);
+}
+
+/// Whole powers of ten around these times.
+function decades(low, high) {
+  if (!low || !high) return [1e-4, 1];
+  const from = Math.floor(Math.log10(low) + 1e-9);
+  return [10 ** from, 10 ** Math.max(Math.ceil(Math.log10(high) - 1e-9), from + 2)];
+}
+
+function powers(low, high) {
+  const [from, to] = [Math.round(Math.log10(low)), Math.round(Math.log10(high))];
+  return Array.from({ length: to - from + 1 }, (_, number) => Number(`1e${from + number}`));
+}
+
+/// A chart of some lines; times on a logarithmic scale, everything else from zero. Each line: label, color, and how it is drawn. With `stacked` the lines
 /// lie on top of each other, the first at the bottom.
 class Chart {
   constructor(parent, { title, unit, lines, stacked = false, large = false, floor = 0 }) {
@@ -113,11 +130,13 @@ class Chart {
       cursor: { y: false, sync: { key: "millpond" }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
         x: { time: true, range: () => this.range || [0, 1] },
-        y: { range: (_, low, high) => [0, Math.max(high === null ? 0 : high * 1.08, floor)] },
+        y: unit === time ? { distr: 3, range: (_, low, high) => decades(low, high) }
+          : { range: (_, low, high) => [0, Math.max(high === null ? 0 : high * 1.08, floor)] },
       },
       axes: [
-        { ...axis, size: 26, space: 70, values: (_, moments) => moments.map((moment) => this.tick(moment)) },
-        { ...axis, size: 58, space: 34, values: (_, values) => values.map((value) => this.unit(value)) },
+        { ...axis, size: 26, space: () => (view.span <= 60 ? 64 : 48), values: (_, moments, __, ___, step) => moments.map((moment) => tick(moment, step)) },
+        { ...axis, size: 58, space: 34, values: (_, values) => values.map((value) => this.unit(value)),
+          splits: unit === time ? (_, __, low, high) => powers(low, high) : undefined, filter: unit === time ? (_, values) => values : undefined },
       ],
       series: [{}, ...this.order.map((number) => this.series(lines[number]))],
       hooks: { setCursor: [() => this.tell()] },
@@ -139,11 +158,6 @@ class Chart {
     };
   }
 
-  tick(moment) {
-    const options = view.span <= 900 ? { minute: "2-digit", second: "2-digit", hour: "2-digit" } : { hour: "2-digit", minute: "2-digit" };
-    return new Date(moment * 1000).toLocaleTimeString([], { ...options, hour12: false });
-  }
-
   /// `columns` in the order of the lines.
   set(moments, columns) {
     this.columns = columns;
@@ -159,6 +173,8 @@ class Chart {
         return sum[row];
       }));
     }
+    // Nothing is as short as nothing on a logarithmic scale.
+    if (this.unit === time) drawn = drawn.map((column) => column.map((value) => value || null));
     this.plot.setData([moments, ...this.order.map((number) => drawn[number])]);
     this.tell();
   }
@@ -168,7 +184,7 @@ class Chart {
     if (!this.columns) return;
     const hovered = this.plot.cursor.idx;
     const at = hovered ?? this.moments.length - 1;
-    this.moment.textContent = hovered === null || hovered === undefined || !this.moments.length ? "" : clock(this.moments[at] * 1000);
+    this.moment.textContent = hovered === null || hovered === undefined || !this.moments.length ? "" : clock(this.moments[at]);
     this.columns.forEach((column, number) => {
       this.values[number].textContent = this.unit(column[at]);
     });
@@ -184,12 +200,12 @@ class Chart {
 const POOL_CHARTS = [
   { title: "Connections", unit: count, large: true, stacked: true, floor: 1, of: ["used", "idle", "limit"], lines: [
     { label: "in use", color: "--c1" }, { label: "idle", color: "--c1-soft" }, { label: "limit", color: "--c5", dash: true, thin: true }] },
-  { title: "Response time", unit: time, large: true, floor: 1e-6, of: ["p50", "p95", "p99"], lines: [
+  { title: "Response time", unit: time, large: true, of: ["p50", "p95", "p99"], lines: [
     { label: "p50", color: "--c1" }, { label: "p95", color: "--c2" }, { label: "p99", color: "--c3" }] },
   { title: "Operations", unit: rate, floor: 1, of: ["succeeded", "failed", "leases"], lines: [
     { label: "done", color: "--c1", fill: true }, { label: "failed", color: "--c4" }, { label: "leases", color: "--c5", thin: true }] },
   { title: "Waiting callers", unit: count, floor: 1, of: ["waiting"], lines: [{ label: "waiting", color: "--c3", fill: true }] },
-  { title: "Waiting and holding, p99", unit: time, floor: 1e-6, of: ["wait_p99", "use_p99"], lines: [
+  { title: "Waiting and holding, p99", unit: time, of: ["wait_p99", "use_p99"], lines: [
     { label: "wait", color: "--c3" }, { label: "hold", color: "--c2" }] },
   { title: "Connecting", unit: rate, floor: 1, of: ["created", "connect_failures", "timeouts"], lines: [
     { label: "connected", color: "--c1" }, { label: "failed", color: "--c4" }, { label: "callers out of time", color: "--c3" }] },
@@ -200,7 +216,7 @@ const BATCH_CHARTS = [
   { title: "Outcomes", unit: rate, floor: 1, of: ["done", "rejected", "not_executed", "unknown"], lines: [
     { label: "done", color: "--c1", fill: true }, { label: "rejected", color: "--c3" },
     { label: "not executed", color: "--c5" }, { label: "unknown", color: "--c4" }] },
-  { title: "Queued and executed, p99", unit: time, floor: 1e-6, of: ["queue_p99", "group_p99"], lines: [
+  { title: "Queued and executed, p99", unit: time, of: ["queue_p99", "group_p99"], lines: [
     { label: "queued", color: "--c3" }, { label: "group", color: "--c2" }] },
 ];
 const PROCESS_CHARTS = [
@@ -394,7 +410,7 @@ async function round() {
       $("login").hidden = false;
       document.querySelector("main").hidden = true;
     } else {
-      $("lost").textContent = `No answer from the program since ${clock(heard)}. Trying again…`;
+      $("lost").textContent = `No answer from the program since ${clock(heard / 1000)}. Trying again…`;
       $("lost").hidden = false;
     }
   }

@@ -20,6 +20,8 @@ fn descend<T>(items: &[T], known_bad: bool, run: &mut impl FnMut(&[T]) -> bool) 
             return good;
         }
     }
+    #[cfg(feature = "batch")]
+    crate::backend::note_split();
     let (first, second) = items.split_at(items.len() / 2);
     let first_is_good = descend(first, false, run);
     descend(second, first_is_good, run);
