@@ -20,6 +20,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// From the beginning of one accident to that of the next.
 const BETWEEN_ACCIDENTS: Duration = Duration::from_secs(25);
 
+/// What goes wrong now.
+type Accident = fn(&Shop);
+
 struct Shop {
     started: Instant,
     stop: AtomicBool,
@@ -72,13 +75,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             let shop = &shop;
             scope.spawn(move || {
                 while shop.is_open() {
-                    shop.look_up(number)
+                    shop.look_up(number);
                 }
             });
         }
         scope.spawn(|| {
             while shop.is_open() {
-                shop.take_orders()
+                shop.take_orders();
             }
         });
         scope.spawn(|| shop.have_accidents());
@@ -154,7 +157,7 @@ impl Shop {
     }
 
     fn have_accidents(&self) {
-        let accidents: [(&str, fn(&Self)); 5] = [
+        let accidents: [(&str, Accident); 5] = [
             ("a hundred customers at once", Self::rush),
             ("the cache freezes", Self::freeze_cache),
             ("a report holds most of the connections", Self::report),
@@ -181,7 +184,7 @@ impl Shop {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while self.is_open() && Instant::now() < end {
-                        what()
+                        what();
                     }
                 });
             }

@@ -3,9 +3,10 @@
 use std::borrow::Borrow;
 
 use crate::backend::Backend;
-use crate::clock::Clock;
+use crate::clock::{Clock, Ticks};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::logging;
 use crate::operation::Operation;
 use crate::pool::{Pool, PooledConnection};
 use crate::recovery::may_retry;
@@ -65,7 +66,10 @@ impl<B: Backend> Pool<B> {
             let (manager, conn) = PooledConnection::parts(&mut lease);
             let error = match manager.execute(conn, operation, deadline) {
                 Ok(reply) => {
-                    PooledConnection::succeeded(&lease, took(), 1);
+                    let took = took();
+                    PooledConnection::succeeded(&lease, took, 1);
+                    drop(lease);
+                    self.log(operation, failed, None, took);
                     return Ok(reply);
                 }
                 Err(error) => self.locate(in_doubt_if(doubtful, error)),
@@ -76,7 +80,10 @@ impl<B: Backend> Pool<B> {
             let pause = policy.pause(failed, &error);
             let too_late = deadline.remaining().is_some_and(|left| left <= pause);
             if !again || too_late || !self.spend_retry() {
-                PooledConnection::failed(&lease, took(), &error);
+                let took = took();
+                PooledConnection::failed(&lease, took, &error);
+                drop(lease);
+                self.log(operation, failed, Some(&error), took);
                 return Err(error);
             }
             drop(lease);
@@ -87,6 +94,17 @@ impl<B: Backend> Pool<B> {
             );
             std::thread::sleep(pause);
         }
+    }
+
+    /// Records an operation in the log, if that is wanted.
+    pub(crate) fn log(
+        &self,
+        operation: &B::Operation,
+        failed: u32,
+        error: Option<&Error>,
+        took: Ticks,
+    ) {
+        logging::operation(self.name(), self.endpoint(), operation, failed, error, took);
     }
 
     /// A lease by the deadline, and within the pool's own limit.
@@ -136,16 +154,28 @@ impl<B: Backend> PooledConnection<B> {
         operation: impl Borrow<B::Operation>,
     ) -> Result<B::Reply, Error> {
         let operation = operation.borrow();
-        operation.validate()?;
+        let valid = operation.validate();
+        valid.map_err(|error| PooledConnection::locate(lease, error))?;
         let deadline = Deadline::from(operation.envelope().deadline());
         let started = Clock::System.now();
         let (manager, conn) = PooledConnection::parts(lease);
         let result = manager.execute(conn, operation, deadline);
+        let result = result.map_err(|error| PooledConnection::locate(lease, error));
         let took = Clock::System.now().saturating_sub(started);
-        match &result {
-            Ok(_) => PooledConnection::succeeded(lease, took, 1),
-            Err(error) => PooledConnection::failed(lease, took, error),
+        let error = result.as_ref().err();
+        match error {
+            None => PooledConnection::succeeded(lease, took, 1),
+            Some(error) => PooledConnection::failed(lease, took, error),
         }
+        let (pool, endpoint) = PooledConnection::home(lease);
+        logging::operation(
+            pool,
+            endpoint,
+            operation,
+            u32::from(error.is_some()),
+            error,
+            took,
+        );
         result
     }
 }

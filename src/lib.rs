@@ -152,6 +152,7 @@ pub mod exporter;
 pub mod health;
 pub mod hub;
 mod keeper;
+pub mod logging;
 pub mod metrics;
 pub mod operation;
 mod pool;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millpond::alerts::{Alert, HandleAlert as _, Rule, Signal, Webhook};
-use millpond::{HttpConfig, Hub, Pool, Postgres, PostgresConfig};
+use millpond::{Http, HttpConfig, Hub, Pool, Postgres, PostgresConfig};
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
@@ -71,4 +71,43 @@ fn a_server_that_dies_fires_once_and_resolves_once() {
     assert!(fired.message.starts_with("the pool is down; "), "{fired}");
     assert_eq!(hub.alerts().past.len(), 1);
     assert_eq!((posted.load(SeqCst), webhook.given_up()), (2, 0));
+}
+
+/// A hub with an alert that fires at once, posted to this path of the service.
+fn alarmed(service: &testbed::Nginx, path: &str) -> (Hub, Arc<Webhook>, Arc<AtomicU64>) {
+    let service = HttpConfig::new(format!("http://127.0.0.1:{}", service.port()));
+    let webhook = Arc::new(Webhook::new(service, path).expect("good settings"));
+    let over = Arc::new(AtomicU64::new(0));
+    let (post, count) = (Arc::clone(&webhook), Arc::clone(&over));
+    let hub = Hub::builder()
+        .sample_interval(Duration::from_millis(50))
+        .alerts([Rule::new("always", Signal::Cpu).above(-1.0)])
+        .on_alert(move |alert: &Alert| {
+            post.handle(alert);
+            count.fetch_add(1, SeqCst);
+        })
+        .build();
+    // So that there is something to watch.
+    let http = Http::new(HttpConfig::new("http://127.0.0.1:1")).expect("good settings");
+    hub.watch(&Pool::builder().min_idle(Some(0)).build_unchecked(http));
+    (hub, webhook, over)
+}
+
+#[test]
+fn an_alert_waits_for_a_service_that_is_down_but_not_for_one_that_refuses_it() {
+    let service = testbed::Nginx::builder()
+        .directive("location = /hook { return 204; }")
+        .start()
+        .expect("starts");
+    service.kill();
+    let (_hub, webhook, over) = alarmed(&service, "/hook");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((over.load(SeqCst), webhook.given_up()), (0, 0));
+    service.restart().expect("restarts");
+    until("delivered", || over.load(SeqCst) == 1);
+    assert_eq!(webhook.given_up(), 0);
+
+    let (_hub, webhook, over) = alarmed(&service, "/no-such-hook");
+    until("given up", || over.load(SeqCst) == 1);
+    assert_eq!(webhook.given_up(), 1);
 }

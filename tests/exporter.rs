@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use work::{Scripted, pool, until, work};
 
-#[allow(dead_code)]
 mod work;
 
 const MS: Duration = Duration::from_millis(1);
@@ -291,12 +290,13 @@ fn leases(pool: &Pool<Scripted>, span: Duration) -> u64 {
 /// Some hundreds of clients that hurt: slow ones, garbage, megabytes of headers, ones that never
 /// read, ones that only connect.
 fn torment(to: SocketAddr, stop: &AtomicBool, closed: &AtomicU64) {
+    let large = vec![b'A'; 65536];
     let requests: [&[u8]; 5] = [
         b"G",
         b"",
         b"GET /history?span=86400 HTTP/1.1\r\n\r\n",
         b"\xff\xfe\0\x01 no such thing\r\n\r\n",
-        &[b'A'; 65536],
+        &large,
     ];
     let mut clients: Vec<Option<TcpStream>> = (0..200).map(|_| None).collect();
     while !stop.load(SeqCst) {

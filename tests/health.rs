@@ -1,9 +1,10 @@
 //! Health on real servers that die, freeze, become read-only, or change a password: it changes
 //! with the right reason within a check interval or at the first operation that fails, and
-//! changes back.
+//! changes back; the right alert fires once and resolves once.
 
 use std::time::{Duration, Instant};
 
+use millpond::alerts::{Alert, Rule};
 use millpond::backend::{Backend, Role};
 use millpond::health::{Concern, PoolHealth};
 use millpond::{
@@ -57,6 +58,61 @@ fn becomes_up<M: ManageConnection>(pool: &Pool<M>) -> PoolHealth {
     })
 }
 
+/// Watches the pool with the default rules, faster than by default.
+fn watch<M: ManageConnection>(pool: &Pool<M>) -> Hub {
+    let ms = Duration::from_millis;
+    let faster = |rule: Rule| rule.lasting(ms(100)).clear_after(ms(400));
+    let hub = Hub::builder()
+        .sample_interval(ms(50))
+        .alerts(Rule::defaults().into_iter().map(faster))
+        .build();
+    hub.watch(pool);
+    hub
+}
+
+/// Alerts about pools: what the machine's load does to the process is not the matter here.
+fn of_pools(mut alerts: Vec<Alert>) -> Vec<Alert> {
+    alerts.retain(|alert| &*alert.subject != "process");
+    alerts
+}
+
+/// An alert of this name fires.
+#[track_caller]
+fn fires(hub: &Hub, rule: &str) {
+    let start = Instant::now();
+    loop {
+        let firing = of_pools(hub.alerts().firing);
+        if firing.iter().any(|alert| &*alert.rule == rule) {
+            return;
+        }
+        assert!(start.elapsed() < 2 * LEEWAY, "no {rule}: {firing:#?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// All is over, and alerts fired exactly once: this one, and of the others those that may.
+#[track_caller]
+fn fired_once(hub: &Hub, rule: &str, others: &[&str]) {
+    let start = Instant::now();
+    while !of_pools(hub.alerts().firing).is_empty() {
+        assert!(start.elapsed() < 4 * LEEWAY, "{:#?}", hub.alerts());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Time for it to fire again, if it should be so foolish.
+    std::thread::sleep(LEEWAY);
+    let log = hub.alerts();
+    let (firing, past) = (of_pools(log.firing), of_pools(log.past));
+    assert!(firing.is_empty(), "{firing:#?}");
+    let mut names: Vec<_> = past.iter().map(|alert| &*alert.rule).collect();
+    assert_eq!(
+        names.iter().filter(|name| **name == rule).count(),
+        1,
+        "{past:#?}"
+    );
+    names.retain(|name| *name != rule && !others.contains(name));
+    assert!(names.is_empty(), "{past:#?}");
+}
+
 fn use_one<S: Subject>(pool: &Pool<S::Manager>) -> Outcome {
     let mut lease = pool.get()?;
     S::work(&mut lease)
@@ -75,6 +131,7 @@ fn killed<S: Subject>() {
     let pool = pool(server.manager());
     use_one::<S>(&pool).expect("works");
     becomes_up(&pool);
+    let hub = watch(&pool);
     server.kill();
     // Nobody uses it.
     let limit = INTERVAL + Duration::from_secs(1) + LEEWAY;
@@ -86,10 +143,12 @@ fn killed<S: Subject>() {
         )
     };
     assert!(kinds(&health).iter().any(gone), "{health:#?}");
+    fires(&hub, "pool_down");
     server.restart();
     let health = becomes_up(&pool);
     assert!(health.reasons.is_empty(), "{health:#?}");
     use_one::<S>(&pool).expect("works again");
+    fired_once(&hub, "pool_down", &["pool_degraded", "connects_fail"]);
 }
 
 fn frozen<S: Subject>() {
@@ -97,13 +156,16 @@ fn frozen<S: Subject>() {
     let pool = pool(server.manager());
     use_one::<S>(&pool).expect("works");
     becomes_up(&pool);
+    let hub = watch(&pool);
     server.freeze();
     // The check's own timeout first, then that of a new connection.
     let limit = INTERVAL + 2 * CHECK + Duration::from_secs(1) + LEEWAY;
     becomes(&pool, limit, "down", |health| health.health == Health::Down);
+    fires(&hub, "pool_down");
     server.thaw();
     becomes_up(&pool);
     use_one::<S>(&pool).expect("works again");
+    fired_once(&hub, "pool_down", &["pool_degraded", "connects_fail"]);
 }
 
 macro_rules! subjects {
@@ -174,6 +236,8 @@ fn a_primary_that_takes_no_writes_is_not_up_for_writing() {
         (Role::Primary, Some(true))
     );
     becomes_up(&readers);
+    let hub = watch(&writers);
+    hub.watch(&readers);
     let set = |on: &str| {
         let sql = format!("ALTER SYSTEM SET default_transaction_read_only = {on}");
         server.psql(&sql).expect("sets");
@@ -187,15 +251,10 @@ fn a_primary_that_takes_no_writes_is_not_up_for_writing() {
     assert_eq!(health.reasons[0].concern, Concern::ReadOnly);
     assert_eq!(health.reasons[0].error, Some(ErrorKind::WrongRole));
     assert_eq!(readers.health().health, Health::Up);
-    server
-        .psql("SET transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only")
-        .map_or_else(
-            |_| set("off"),
-            |_| {
-                server.psql("SELECT pg_reload_conf()").expect("reloads");
-            },
-        );
+    fires(&hub, "server_read_only");
+    set("off");
     becomes(&writers, limit, "up", |health| health.health == Health::Up);
+    fired_once(&hub, "server_read_only", &["pool_degraded"]);
 }
 
 #[test]
@@ -214,6 +273,7 @@ fn a_password_that_was_changed_is_told_as_such() {
     let config = config.user("app").password("first").check_timeout(CHECK);
     let pool = pool(Postgres::new(config).expect("good settings"));
     becomes_up(&pool);
+    let hub = watch(&pool);
     password("second");
     server
         .psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
@@ -228,9 +288,12 @@ fn a_password_that_was_changed_is_told_as_such() {
             .any(|text| text.contains("DB_PASSWORD") || text.contains("password"))
     );
     assert!(told.clone().all(|text| !text.contains("first")));
+    fires(&hub, "login_refused");
     password("first");
     pool.clear();
     becomes_up(&pool);
+    let others = ["pool_down", "pool_degraded", "connects_fail"];
+    fired_once(&hub, "login_refused", &others);
 }
 
 #[test]

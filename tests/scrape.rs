@@ -1,5 +1,6 @@
 //! A real Prometheus scrapes the exporter.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use millpond::exporter::Exporter;
@@ -127,8 +128,11 @@ fn understands_the_dashboard(ask: &dyn Fn(&str) -> Value) {
 }
 
 fn has_answer(ask: &dyn Fn(&str) -> Value, query: &str) -> bool {
-    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let answer = ask(&format!("/api/v1/query?query={encoded}"));
+    let mut path = String::from("/api/v1/query?query=");
+    for byte in query.bytes() {
+        write!(path, "%{byte:02X}").expect("a String takes it");
+    }
+    let answer = ask(&path);
     assert_eq!(answer["status"], "success", "{query}: {answer}");
     !answer["data"]["result"]
         .as_array()

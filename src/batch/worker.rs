@@ -20,6 +20,7 @@ use crate::backend::{Backend, take_splits};
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::logging;
 use crate::operation::Outcome;
 use crate::pool::PooledConnection;
 use crate::recovery::may_retry;
@@ -174,6 +175,8 @@ struct Settler<'a, B: Backend> {
     /// Whether the pool's budget allows this group's operations another attempt; a group counts
     /// as one.
     paid: Option<bool>,
+    /// Whether the log gets a record of each operation.
+    logs: bool,
 }
 
 impl<'a, B: Backend> Settler<'a, B> {
@@ -184,6 +187,7 @@ impl<'a, B: Backend> Settler<'a, B> {
             keys: Vec::new(),
             wakes: Wakes::default(),
             paid: None,
+            logs: logging::wants_operations(),
         }
     }
 
@@ -216,6 +220,9 @@ impl<'a, B: Backend> Settler<'a, B> {
                 return;
             }
         }
+        if self.logs {
+            self.log(&job, outcome.error());
+        }
         self.keys.extend(job.key.take());
         if let Outcome::Rejected(error) = &outcome {
             let (operation, error) = (job.operation.into_inner(), error.clone());
@@ -223,6 +230,14 @@ impl<'a, B: Backend> Settler<'a, B> {
             quarantine.put(operation, job.size, error, job.failed);
         }
         job.cell.resolve(outcome, &mut self.wakes);
+    }
+
+    fn log(&self, job: &Job<B>, error: Option<&Error>) {
+        let took = self.shared.clock.now().saturating_sub(job.since);
+        let pool = &self.shared.pool;
+        contain("an operation's description", || {
+            pool.log(&job.operation, job.failed, error, took);
+        });
     }
 
     /// When the operation is tried again after this error, if it is; it is back in the

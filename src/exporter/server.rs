@@ -63,11 +63,11 @@ impl Server {
         let mut events = Events::with_capacity(MOST_CONNECTIONS);
         while !self.stop.load(SeqCst) {
             let pause = self.pause(Instant::now());
-            if let Err(error) = self.poll.poll(&mut events, Some(pause)) {
-                if error.kind() != io::ErrorKind::Interrupted {
-                    log::error!("millpond: the exporter has stopped: {error}");
-                    return;
-                }
+            if let Err(error) = self.poll.poll(&mut events, Some(pause))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("millpond: the exporter has stopped: {error}");
+                return;
             }
             let now = Instant::now();
             for event in &events {

@@ -113,10 +113,10 @@ impl Site {
             },
             _ => return Answer::plain(Status::NotFound),
         };
-        if let Some((at, answer)) = self.kept.get(&made) {
-            if now.saturating_duration_since(*at) < FRESH {
-                return answer.clone();
-            }
+        if let Some((at, answer)) = self.kept.get(&made)
+            && now.saturating_duration_since(*at) < FRESH
+        {
+            return answer.clone();
         }
         if self.kept.len() >= MOST_KEPT {
             self.kept.clear();

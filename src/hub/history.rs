@@ -118,12 +118,17 @@ pub struct Trend {
     pub operations_growth: f64,
 }
 
+/// Equal intervals, and the snapshot at the end of the last.
+pub(super) struct Intervals {
+    every: Duration,
+    last: Option<Snapshot>,
+}
+
 /// Points at equal intervals, the oldest of which give way.
 struct Ring {
-    every: Duration,
+    intervals: Intervals,
     depth: usize,
     points: VecDeque<Point>,
-    last: Option<Snapshot>,
 }
 
 /// The rings.
@@ -136,10 +141,9 @@ impl History {
         let recent = Duration::from_secs(900).as_nanos() / sample.as_nanos().max(1);
         let recent = recent.clamp(1, 900) as usize;
         let ring = |every, depth: usize| Ring {
-            every,
+            intervals: Intervals::new(every),
             depth: depth.max(1),
             points: VecDeque::new(),
-            last: None,
         };
         Self([ring(sample, recent), ring(every, depth)])
     }
@@ -154,7 +158,7 @@ impl History {
     /// The points of the last `span`, the finest that reach as far back, the oldest first.
     pub(super) fn points(&self, span: Duration) -> impl Iterator<Item = &Point> {
         let [recent, long] = &self.0;
-        let reach = recent.every.saturating_mul(recent.depth as u32);
+        let reach = recent.intervals.every.saturating_mul(recent.depth as u32);
         let ring = if span <= reach { recent } else { long };
         let end = ring.points.back().map_or(0, |point| point.at_ms);
         let from = end.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
@@ -211,24 +215,38 @@ impl History {
     }
 }
 
-impl Ring {
-    fn push(&mut self, snapshot: &Snapshot) {
+impl Intervals {
+    pub(super) fn new(every: Duration) -> Self {
+        Self { every, last: None }
+    }
+
+    /// What happened in an interval, if this snapshot is at the end of one.
+    pub(super) fn next(&mut self, snapshot: &Snapshot) -> Option<Point> {
         let Some(last) = &self.last else {
             self.last = Some(snapshot.clone());
-            return;
+            return None;
         };
         // By the hub's own age: the time of day may jump.
         let passed = snapshot.uptime.saturating_sub(last.uptime);
         // Samples come a little early and a little late.
         if passed < self.every.mul_f64(0.95) {
-            return;
+            return None;
         }
+        let point = Point::between(last, snapshot, passed);
+        self.last = Some(snapshot.clone());
+        Some(point)
+    }
+}
+
+impl Ring {
+    fn push(&mut self, snapshot: &Snapshot) {
+        let Some(point) = self.intervals.next(snapshot) else {
+            return;
+        };
         if self.points.len() >= self.depth {
             self.points.pop_front();
         }
-        self.points
-            .push_back(Point::between(last, snapshot, passed));
-        self.last = Some(snapshot.clone());
+        self.points.push_back(point);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::batch::{Batch, BatchMetrics};
 use crate::clock::{Clock, Ticks, after, between};
 use crate::health::{HealthReport, PoolHealth};
 use crate::keeper::{self, Membership, Tended, crew};
+use crate::logging;
 use crate::metrics::Snapshot;
 use crate::pool::{Pool, PoolMetrics};
 use crate::resources;
@@ -36,7 +37,7 @@ pub use self::history::BatchPoint;
 pub use self::history::{Point, PoolPoint, Trend};
 pub use self::settings::HubBuilder;
 
-use self::history::History;
+use self::history::{History, Intervals};
 use self::settings::Settings;
 
 /// A sample that is late by so many intervals and this grace is missing.
@@ -89,6 +90,8 @@ struct Inner {
     /// When the last sample was taken, or the first should be; 0 while nothing is watched.
     sampled: AtomicU64,
     history: Mutex<History>,
+    /// The intervals of the log's lines of figures.
+    summaries: Mutex<Intervals>,
     alerts: Mutex<Engine>,
     pools: RwLock<Vec<Arc<dyn Watched>>>,
     #[cfg(feature = "batch")]
@@ -128,6 +131,7 @@ impl Hub {
         );
         Self(Arc::new(Inner {
             alerts: Mutex::new(Engine::new(settings.rules.clone())),
+            summaries: Mutex::new(Intervals::new(settings.log_interval)),
             settings,
             started: Instant::now(),
             membership: OnceLock::new(),
@@ -265,6 +269,10 @@ impl Inner {
     fn sample(&self) {
         let snapshot = Arc::new(self.metrics());
         self.history.lock().push(&snapshot);
+        let summary = self.summaries.lock().next(&snapshot);
+        if let Some(summary) = summary {
+            logging::summary(&snapshot, &summary);
+        }
         let news = self.alerts.lock().judge(&snapshot);
         for alert in news {
             for outlet in &self.settings.outlets {

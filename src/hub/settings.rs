@@ -10,6 +10,7 @@ pub(super) struct Settings {
     pub(super) sample_interval: Duration,
     pub(super) history_interval: Duration,
     pub(super) history_depth: usize,
+    pub(super) log_interval: Duration,
     pub(super) rules: Vec<Rule>,
     pub(super) outlets: Vec<Arc<Outlet>>,
     #[cfg(feature = "metrics")]
@@ -22,6 +23,7 @@ impl Default for Settings {
             sample_interval: Duration::from_secs(1),
             history_interval: Duration::from_secs(10),
             history_depth: 8640,
+            log_interval: Duration::from_secs(60),
             rules: Rule::defaults(),
             outlets: vec![Outlet::new(Box::new(LogAlerts))],
             #[cfg(feature = "metrics")]
@@ -58,6 +60,14 @@ impl HubBuilder {
     pub fn history(mut self, interval: Duration, depth: usize) -> Self {
         self.settings.history_interval = interval;
         self.settings.history_depth = depth;
+        self
+    }
+
+    /// How often the log gets a record of the figures of each pool and batch, unless they are
+    /// [switched off](crate::logging::Switches::metrics); each minute by default, at most at each
+    /// sample.
+    pub fn log_interval(mut self, interval: Duration) -> Self {
+        self.settings.log_interval = interval;
         self
     }
 

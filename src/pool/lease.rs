@@ -173,6 +173,17 @@ impl<M: ManageConnection> PooledConnection<M> {
         shared.doubt(error);
     }
 
+    /// The names of its pool and of its server.
+    pub(crate) fn home(this: &Self) -> (&str, &str) {
+        let shared = this.entry().place.shared();
+        (&shared.name, &shared.endpoint)
+    }
+
+    /// Adds to an error where it happened.
+    pub(crate) fn locate(this: &Self, error: Error) -> Error {
+        this.entry().place.shared().at_home(error)
+    }
+
     /// Closes the connection instead of giving it back; the pool opens another one
     /// when it needs one.
     ///

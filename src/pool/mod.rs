@@ -344,13 +344,14 @@ impl<M: ManageConnection> Pool<M> {
         RetryPolicy::new(settings.retry_attempts).longest_pause(settings.retry_delay)
     }
 
+    /// The server, as errors name it; empty where the manager does not tell.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.0.shared.endpoint
+    }
+
     /// Adds to an error where it happened.
     pub(crate) fn locate(&self, error: Error) -> Error {
-        let error = error.with_pool(Arc::clone(&self.0.shared.name));
-        if error.endpoint().is_some() || self.0.shared.endpoint.is_empty() {
-            return error;
-        }
-        error.with_endpoint(Arc::clone(&self.0.shared.endpoint))
+        self.0.shared.at_home(error)
     }
 
     /// An operation failed after so long, without a connection.

@@ -112,11 +112,10 @@ impl<M: ManageConnection> Shared<M> {
     /// Adds the pool's name and endpoint.
     pub(super) fn at_home(&self, error: Error) -> Error {
         let error = error.with_pool(Arc::clone(&self.name));
-        if self.endpoint.is_empty() {
-            error
-        } else {
-            error.with_endpoint(Arc::clone(&self.endpoint))
+        if error.endpoint().is_some() || self.endpoint.is_empty() {
+            return error;
         }
+        error.with_endpoint(Arc::clone(&self.endpoint))
     }
 
     /// The deadline of a waiter came first.

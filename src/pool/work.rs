@@ -20,6 +20,7 @@ use crate::clock::{NEVER, Ticks, between, ticks};
 use crate::error::{Error, ErrorKind, Phase, Source};
 use crate::event::{AcquireEvent, ReleaseEvent};
 use crate::keeper::crew;
+use crate::logging;
 
 /// How many connections of one pool are cared for at the same time; what bounds
 /// the threads that a frozen server can hold.
@@ -52,10 +53,7 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
                 let event = AcquireEvent { id: entry.id };
                 shared.guarded("acquire handler", || handler.handle_acquire(event));
             }
-            log::debug!(
-                pool = &*shared.name, connection = entry.id;
-                "millpond: pool {}: connection {} established", shared.name, entry.id
-            );
+            logging::established(&shared.name, &shared.endpoint, entry.id, took);
             shared.hand_over(entry, now);
             let mut ledger = shared.ledger.lock();
             ledger.note_success(between(started, now));
@@ -313,16 +311,10 @@ impl<M: ManageConnection> Shared<M> {
         let ledger = self.ledger.lock();
         self.begin_closing(place.desk(), reason, now);
         drop(ledger);
-        log::debug!(
-            pool = &*self.name, connection = id;
-            "millpond: pool {}: connection {id} closed: {reason}", self.name
-        );
+        let age = between(born, now);
+        logging::closed(&self.name, &self.endpoint, id, reason, age);
         if let Some(handler) = &self.settings.event_handler {
-            let event = ReleaseEvent {
-                id,
-                age: between(born, now),
-                reason,
-            };
+            let event = ReleaseEvent { id, age, reason };
             self.guarded("release handler", || handler.handle_release(event));
         }
         self.guarded("connection's closing", move || {
