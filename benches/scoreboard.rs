@@ -6,6 +6,7 @@
 //! cargo bench --bench scoreboard -- --only lease     # the rows with this in their name
 //! cargo bench --bench scoreboard -- --json FILE      # the same as data, too
 //! cargo bench --bench scoreboard -- --test           # one tiny round of everything
+//! cargo bench --bench scoreboard --features exporter # with the row about hostile clients
 //! ```
 //!
 //! # What is compared with what
@@ -40,6 +41,8 @@ mod scoreboard {
     pub(crate) mod burst;
     pub(crate) mod contention;
     pub(crate) mod engine;
+    #[cfg(feature = "exporter")]
+    pub(crate) mod hostile;
     pub(crate) mod idle;
     pub(crate) mod latency;
     pub(crate) mod lease;
@@ -60,6 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut table = Table::start();
     lease::measure(&options, &mut table)?;
     metrics::measure(&options, &mut table)?;
+    #[cfg(feature = "exporter")]
+    scoreboard::hostile::measure(&options, &mut table)?;
     contention::measure(&options, &mut table)?;
     idle::measure(&options, &mut table)?;
     burst::measure(&options, &mut table)?;
