@@ -116,6 +116,12 @@
 //! is many times faster than one by one; see [`batch`]. Each operation has an [`Outcome`] of
 //! its own: done, rejected by the server, certainly not executed, or unknown.
 //!
+//! # Watching
+//!
+//! A [`Hub`] watches pools and batches: [metrics], [health], history, [alerts]. With the feature
+//! `exporter` it has a live page, and answers for Prometheus and load balancers. What the log is
+//! told is up to [`logging`].
+//!
 //! # Backends and managers
 //!
 //! | feature | manager | lease | operation |
@@ -194,6 +200,6 @@ pub use security::Secret;
 pub use security::Tls;
 
 /// The README's programs compile.
-#[cfg(all(doctest, feature = "postgres", feature = "batch"))]
+#[cfg(all(doctest, feature = "postgres", feature = "batch", feature = "exporter"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

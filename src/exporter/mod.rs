@@ -1,4 +1,4 @@
-//! The figures of a [`Hub`](crate::Hub) over HTTP: for Prometheus, for load balancers, and a
+//! The figures of a [`Hub`] over HTTP: for Prometheus, for load balancers, and a
 //! live page for people.
 //!
 //! | path | what |
@@ -18,7 +18,7 @@
 //!
 //! Clients can be slow, many, or hostile. Invariants:
 //! 1. One thread serves them all, and never waits for any of them.
-//! 2. At most [`MOST_CONNECTIONS`](server) are open, and of each no more than the head of one
+//! 2. At most 256 connections are open, and of each no more than the head of one
 //!    request is kept; the oldest gives way to a new one. Each has a deadline for its whole
 //!    request, and one for taking its answer.
 //! 3. Answers are made at most four times a second, however often they are asked for.

@@ -75,7 +75,7 @@ impl Switches {
 
     /// A record each minute for each pool and batch that a hub watches
     /// (`CONNECTION_POOL_INCLUDE_METRICS`); `true` by default. The interval is the hub's
-    /// ([`HubBuilder::log_interval`](crate::HubBuilder::log_interval)).
+    /// ([`HubBuilder::log_interval`](crate::hub::HubBuilder::log_interval)).
     pub fn metrics(self, on: bool) -> Self {
         self.set(METRICS, on)
     }

@@ -90,6 +90,12 @@ function tick(moment, step) {
   return new Date(moment * 1000).toLocaleTimeString([], options);
 }
 
+/// What a label needs; those of whole minutes are narrower.
+function room(from, to, width) {
+  const minute = (width / (to - from)) * 60;
+  return minute >= 40 && minute < 80 ? 40 : 66;
+}
+
 /// Whole powers of ten around these times.
 function decades(low, high) {
   if (!low || !high) return [1e-4, 1];
@@ -134,7 +140,7 @@ class Chart {
           : { range: (_, low, high) => [0, Math.max(high === null ? 0 : high * 1.08, floor)] },
       },
       axes: [
-        { ...axis, size: 26, space: () => (view.span <= 60 ? 64 : 48), values: (_, moments, __, ___, step) => moments.map((moment) => tick(moment, step)) },
+        { ...axis, size: 26, space: (_, __, from, to, width) => room(from, to, width), values: (_, moments, __, ___, step) => moments.map((moment) => tick(moment, step)) },
         { ...axis, size: 58, space: 34, values: (_, values) => values.map((value) => this.unit(value)),
           splits: unit === time ? (_, __, low, high) => powers(low, high) : undefined, filter: unit === time ? (_, values) => values : undefined },
       ],
@@ -305,7 +311,7 @@ function showFigures(snapshot, history) {
     figure("operations", rate(speed(snapshot, operations(view.pool)))),
     figure("leases", rate(speed(snapshot, leases(view.pool)))),
     figure("p95", time(last("p95"))),
-    figure("failed", percent(100 * recent.error_rate), `of the last ${count(recent.requests)}`, recent.error_rate > 0.01),
+    figure("failed", percent(100 * recent.error_rate), `of last ${count(recent.requests)}`, recent.error_rate > 0.01),
     queued.length ? figure("queued", count(queued.reduce((sum, number) => sum + number, 0))) : null);
 }
 
