@@ -148,7 +148,7 @@ pub mod backend;
 #[cfg(feature = "batch")]
 pub mod batch;
 mod clock;
-mod config;
+pub mod config;
 mod deadline;
 mod error;
 pub mod event;
@@ -180,6 +180,8 @@ pub use backend::postgres::{
 pub use backend::redis::{Redis, RedisCommand, RedisConfig, RedisConnection};
 #[cfg(feature = "batch")]
 pub use batch::{Batch, BatchMetrics, Ticket};
+#[cfg(feature = "_net")]
+pub use config::Config;
 pub use deadline::Deadline;
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use event::{HandleEvent, NopEventHandler};

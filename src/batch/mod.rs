@@ -84,6 +84,8 @@ use parking_lot::{Condvar, Mutex};
 pub use self::counters::{BatchMetrics, Flushes};
 pub use self::quarantine::{Quarantine, Quarantined, read_json_lines};
 pub use self::refused::Refused;
+#[cfg(feature = "_net")]
+pub(crate) use self::settings::check;
 pub use self::settings::{BatchBuilder, Flush, WhenFull};
 pub use self::ticket::{Progress, Ticket, wait_all};
 

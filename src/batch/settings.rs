@@ -77,7 +77,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    fn from_vars(mut vars: Vars<'_>) -> Result<Self, Error> {
+    fn from_vars(vars: &mut Vars<'_>) -> Self {
         let mut number = |name| {
             let value: Option<usize> = vars.parse(name, "a whole number, at least 1");
             if value == Some(0) {
@@ -90,17 +90,22 @@ impl Settings {
         let max_bytes = number("BATCH_MAX_BYTES");
         let workers = number("BATCH_PARALLEL_WORKERS");
         let timeout = vars.seconds("BATCH_TIMEOUT");
-        vars.finish()?;
         let usual = Self::default();
-        Ok(Self {
+        Self {
             size: size.unwrap_or(usual.size),
             timeout: timeout.unwrap_or(usual.timeout),
             max_operations: max_operations.unwrap_or(usual.max_operations),
             max_bytes: max_bytes.unwrap_or(usual.max_bytes),
             workers: workers.unwrap_or(usual.workers),
             ..usual
-        })
+        }
     }
+}
+
+/// Finds the mistakes in these variables.
+#[cfg(feature = "_net")]
+pub(crate) fn check(vars: &mut Vars<'_>) {
+    let _ = Settings::from_vars(vars);
 }
 
 /// Sets up a [`Batch`].
@@ -131,6 +136,13 @@ impl<B: Backend> BatchBuilder<B> {
         Self { settings, pool }
     }
 
+    /// With the settings that a hub's configuration has for this pool.
+    #[cfg(feature = "_net")]
+    pub(crate) fn from_vars(pool: Pool<B>, vars: Vars<'_>) -> Result<Self, Error> {
+        let settings = vars.read(Settings::from_vars)?;
+        Ok(Self { settings, pool })
+    }
+
     /// Takes `BATCH_SIZE` (100), `BATCH_TIMEOUT` (1.0 seconds), `BATCH_MAX_OPERATIONS`
     /// (1000), `BATCH_MAX_BYTES` (64 MiB) and `BATCH_PARALLEL_WORKERS` (4) from the
     /// environment; in brackets the defaults.
@@ -139,7 +151,7 @@ impl<B: Backend> BatchBuilder<B> {
     /// [`Configuration`](ErrorKind::Configuration), naming every variable that cannot be
     /// understood.
     pub fn from_env(pool: Pool<B>) -> Result<Self, Error> {
-        let settings = Settings::from_vars(Vars::process())?;
+        let settings = Vars::process().read(Settings::from_vars)?;
         Ok(Self { settings, pool })
     }
 
@@ -293,10 +305,11 @@ mod tests {
     #[test]
     fn the_environment_names_sizes_and_mistakes() {
         let read = |pairs: &'static [(&str, &str)]| {
-            Settings::from_vars(Vars::from_lookup(|name| {
+            let vars = Vars::from_lookup(|name| {
                 let pair = pairs.iter().find(|(key, _)| *key == name);
                 pair.map(|(_, value)| (*value).to_owned())
-            }))
+            });
+            vars.read(Settings::from_vars)
         };
         let usual = read(&[]).expect("defaults");
         assert_eq!(

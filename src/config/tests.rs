@@ -35,10 +35,371 @@ fn all_mistakes_are_reported_at_once() {
     }
 }
 
+#[cfg(any(feature = "_net", feature = "exporter"))]
 #[test]
 fn a_missing_secret_file_is_a_mistake_that_names_the_variable() {
     let mut vars = vars(&[("DB_PASSWORD_FILE", "/nonexistent/secret")]);
     assert_eq!(vars.secret_text("DB_PASSWORD"), None);
     let message = vars.finish().expect_err("unreadable").to_string();
     assert!(message.contains("DB_PASSWORD_FILE"), "{message}");
+}
+
+#[cfg(all(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    feature = "http",
+    feature = "batch",
+    feature = "toml"
+))]
+mod layered {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use super::super::known::{KNOWN, known};
+    use super::super::layers::{Environment, Layer};
+    use super::super::{Config, Found, Source, Vars};
+    use crate::backend::http::HttpConfig;
+    use crate::backend::mongodb::MongoDbConfig;
+    use crate::backend::postgres::PostgresConfig;
+    use crate::backend::redis::RedisConfig;
+
+    struct Pretended(BTreeMap<String, String>);
+
+    impl Environment for Pretended {
+        fn get(&self, name: &str) -> Option<Found> {
+            Some(Found {
+                text: Some(self.0.get(name)?.clone()),
+                source: Source::Environment(name.into()),
+                rank: 0,
+            })
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.0.keys().cloned().collect()
+        }
+    }
+
+    impl Config {
+        fn with_pretended(mut self, pairs: &[(&str, &str)]) -> Self {
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let environment = Arc::new(Pretended(pairs.collect()));
+            self.layers.push(Layer::Environment(environment));
+            self
+        }
+    }
+
+    const FILE: &str = r#"
+database_url = "postgres://app:canary@db.internal/shop?sslmode=require"
+
+[pool]
+max_connections = 20
+connection_timeout = 2.5
+
+[pools.reports]
+backend = "postgres"
+host = ["a.internal", "b.internal"]
+name = "shop"
+password = "canary"
+max_connections = 4
+batch_size = 500
+
+[pools.cache]
+backend = "redis"
+host = "localhost"
+"#;
+
+    fn config(file: &str) -> Config {
+        Config::new().with_toml("shop.toml", file).expect("TOML")
+    }
+
+    fn told(config: &Config) -> Vec<String> {
+        config.mistakes().iter().map(ToString::to_string).collect()
+    }
+
+    fn value(config: &Config, pool: Option<&str>, variable: &str) -> (Option<String>, String) {
+        let settings = config.settings();
+        let found = settings
+            .iter()
+            .find(|setting| setting.pool.as_deref() == pool && setting.variable == variable);
+        let found = found.unwrap_or_else(|| panic!("no {variable}: {settings:#?}"));
+        (found.value.clone(), found.source.to_string())
+    }
+
+    #[test]
+    fn exactly_the_known_variables_are_read() {
+        let asked = RefCell::new(BTreeSet::new());
+        let read = |given: &[(&str, &str)]| {
+            let lookup = |name: &str| {
+                asked.borrow_mut().insert(name.to_owned());
+                let mut given = given.iter();
+                given
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
+            let mut vars = Vars::from_lookup(lookup);
+            let _ = PostgresConfig::from_vars(&mut vars);
+            let _ = RedisConfig::from_vars(&mut vars);
+            let _ = MongoDbConfig::from_vars(&mut vars);
+            let _ = HttpConfig::from_vars(&mut vars);
+            let _ = crate::Builder::<crate::Redis>::from_vars(&mut vars);
+            let _ = crate::resources::Limits::from_vars(&mut vars);
+            let _ = crate::logging::Switches::new().with_vars(&mut vars);
+            crate::batch::check(&mut vars);
+            #[cfg(feature = "exporter")]
+            crate::exporter::check(&mut vars);
+            #[cfg(feature = "logging")]
+            {
+                crate::logging::check(&mut vars);
+                let _ = vars.text("CONNECTION_POOL_LOG_FILE");
+            }
+        };
+        read(&[
+            ("DB_HOST", "a"),
+            ("REDIS_ENABLED", "1"),
+            ("REDIS_SENTINELS", "a:1"),
+            ("REDIS_SENTINEL_MASTER", "m"),
+            ("REDIS_SENTINEL_PASSWORD", "x"),
+            ("MONGODB_ENABLED", "1"),
+            ("HTTP_ENABLED", "1"),
+            ("HTTP_API_KEY", "x"),
+        ]);
+        let unknown: Vec<_> = asked
+            .borrow()
+            .iter()
+            .filter(|name| known(name).is_none())
+            .cloned()
+            .collect();
+        assert_eq!(unknown, [""; 0], "are read and not known");
+        let optional = |name: &str| {
+            name.starts_with("EXPORTER_") && cfg!(not(feature = "exporter"))
+                || name.starts_with("CONNECTION_POOL_") && cfg!(not(feature = "logging"))
+        };
+        let asked = asked.borrow();
+        let unread: Vec<_> = KNOWN
+            .iter()
+            .map(|known| known.name)
+            .filter(|name| !asked.contains(*name) && !optional(name))
+            .collect();
+        assert_eq!(unread, [""; 0], "are known and not read");
+    }
+
+    #[test]
+    fn a_file_says_what_variables_say() {
+        let config = config(FILE);
+        assert_eq!(told(&config), [""; 0]);
+        let url = "postgres://app:***@db.internal/shop";
+        assert_eq!(
+            value(&config, None, "DATABASE_URL"),
+            (Some("***".into()), "shop.toml, line 2".into()),
+            "{url} would show it, but a query may hide a password"
+        );
+        let twenty = (Some("20".into()), "shop.toml, line 5".into());
+        assert_eq!(value(&config, None, "POOL_MAX_CONNECTIONS"), twenty);
+        let four = (Some("4".into()), "shop.toml, line 13".into());
+        assert_eq!(
+            value(&config, Some("reports"), "POOL_MAX_CONNECTIONS"),
+            four
+        );
+        let hosts = (
+            Some("a.internal,b.internal".into()),
+            "shop.toml, line 10".into(),
+        );
+        assert_eq!(value(&config, Some("reports"), "DB_HOST"), hosts);
+        assert_eq!(value(&config, None, "DB_PORT").1, "default");
+        let shown = format!("{config:?}{:?}", config.settings());
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn later_wins() {
+        let config = config(FILE)
+            .with_pretended(&[
+                ("POOL_MAX_CONNECTIONS", "30"),
+                ("POOL_IDLE_TIMEOUT", ""),
+                ("REPORTS_POOL_MAX_CONNECTIONS", "5"),
+                ("REPORTS_DB_HOST", "c.internal"),
+                ("DB_HOST", "other.internal"),
+            ])
+            .set("POOL_MIN_CONNECTIONS", 1)
+            .set_for("reports", "DB_NAME", "archive");
+        assert_eq!(told(&config), [""; 0]);
+        let of = |pool, variable| value(&config, pool, variable).0.expect("a value");
+        assert_eq!(of(None, "POOL_MAX_CONNECTIONS"), "30");
+        assert_eq!(of(None, "POOL_IDLE_TIMEOUT"), "300");
+        assert_eq!(of(Some("reports"), "POOL_MAX_CONNECTIONS"), "5");
+        assert_eq!(of(Some("reports"), "DB_HOST"), "c.internal");
+        assert_eq!(of(Some("reports"), "DB_NAME"), "archive");
+        let mut vars = config.vars_of("reports");
+        // Everybody's server is nobody's by name, and what pools share is theirs too.
+        assert_eq!(vars.text("DB_HOST").as_deref(), Some("c.internal"));
+        assert_eq!(vars.text("DATABASE_URL"), None);
+        assert_eq!(vars.text("POOL_CONNECTION_TIMEOUT").as_deref(), Some("2.5"));
+        assert_eq!(vars.text("POOL_MIN_CONNECTIONS").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_url_overrules_parts_of_earlier_layers_only() {
+        let file = "[db]\nhost = \"old.internal\"\nname = \"shop\"\n";
+        let url = "postgres://u@new.internal/other";
+        let read = |config: &Config| {
+            let mut vars = config.vars();
+            let endpoint = PostgresConfig::from_vars(&mut vars).expect("on");
+            (format!("{endpoint:?}"), vars.into_mistakes())
+        };
+        let later = config(file).with_pretended(&[("DATABASE_URL", url)]);
+        let (shown, mistakes) = read(&later);
+        assert!(
+            shown.contains("new.internal") && shown.contains("other"),
+            "{shown}"
+        );
+        assert!(!shown.contains("old.internal"), "{shown}");
+        assert_eq!(mistakes, []);
+        let same =
+            Config::new().with_pretended(&[("DATABASE_URL", url), ("DB_HOST", "own.internal")]);
+        assert!(read(&same).0.contains("own.internal"));
+    }
+
+    #[test]
+    fn a_password_and_a_file_with_it_are_one_setting() {
+        let path = std::env::temp_dir().join(format!("millpond-secret-{}", std::process::id()));
+        std::fs::write(&path, "from the file\nsecond line\n").expect("written");
+        let path = path.to_str().expect("UTF-8");
+        let given = config("[db]\nhost = \"h\"\npassword = \"given\"\n");
+        let later = given.clone().set("DB_PASSWORD_FILE", path);
+        assert_eq!(
+            later.vars().secret_text("DB_PASSWORD").as_deref(),
+            Some("from the file")
+        );
+        let earlier = Config::new()
+            .set("DB_PASSWORD_FILE", path)
+            .with_toml("x", "[db]\npassword = \"given\"\n");
+        let earlier = earlier.expect("TOML");
+        assert_eq!(
+            earlier.vars().secret_text("DB_PASSWORD").as_deref(),
+            Some("given")
+        );
+        assert_eq!(value(&later, None, "DB_PASSWORD").0.as_deref(), Some("***"));
+        std::fs::write(path, "\n").expect("written");
+        let empty = Config::new().set("DB_PASSWORD_FILE", path);
+        let mut vars = empty.vars();
+        assert_eq!(vars.secret_text("DB_PASSWORD"), None);
+        assert!(
+            vars.into_mistakes()[0]
+                .to_string()
+                .contains("its first line is empty")
+        );
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_place_and_without_secrets() {
+        let file = r#"
+[pool]
+max_connections = "canary many"
+min_conections = 1
+
+[pools.reports]
+backend = "postgres"
+url = "postgres://u:canary@h:port/d"
+ssl_mode = "sometimes"
+
+[pools.odd]
+backend = "oracle"
+
+[pools.none]
+host = "h"
+
+[pools.empty]
+backend = "postgres"
+
+[colours]
+red = 1
+
+[batch]
+size = { at = "least" }
+"#;
+        let config = config(file)
+            .with_pretended(&[
+                ("BATCH_TIMEOUT", "soon"),
+                ("REPORTS_DB_CHECK_TIMEOUT", "-1"),
+            ])
+            .set("POOL_RETRY_DELAY", "never");
+        let told = told(&config);
+        let all = told.join("\n");
+        for part in [
+            "POOL_MIN_CONECTIONS (shop.toml, line 4) is not known; is it POOL_MIN_CONNECTIONS?",
+            "POOL_MAX_CONNECTIONS (shop.toml, line 3) is `canary many`, accepted: a number from 1",
+            "DATABASE_URL (shop.toml, line 8), port is `port`",
+            "DB_SSL_MODE (shop.toml, line 9) is `sometimes`",
+            "the backend of pool odd (shop.toml, line 12) is `oracle`, accepted: postgres, redis",
+            "pool none (shop.toml, line 14) has no `backend`",
+            "pool empty has no server",
+            "[colours] in shop.toml is not known",
+            "BATCH_SIZE (shop.toml, line 24) is `table`",
+            "BATCH_TIMEOUT is `soon`",
+            "REPORTS_DB_CHECK_TIMEOUT is `-1`",
+            "POOL_RETRY_DELAY (the program) is `never`",
+        ] {
+            assert!(all.contains(part), "no `{part}` in\n{all}");
+        }
+        assert_eq!(told.len(), 12, "{all}");
+        assert!(!all.replace("canary many", "").contains("canary"), "{all}");
+        let error = config.validate().expect_err("mistakes");
+        assert_eq!(error.kind(), crate::ErrorKind::Configuration);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_its_line_and_not_repeated() {
+        let text = "[db]\npassword = \"canary\n";
+        let error = Config::new()
+            .with_toml("shop.toml", text)
+            .expect_err("no TOML")
+            .to_string();
+        assert!(error.contains("shop.toml, line 2, is no TOML"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_look_like_ours_are_warned_about() {
+        let config = config(FILE).with_pretended(&[
+            ("DB_PASWORD", "x"),
+            ("POOL_SIZE_OF_THE_GARDEN", "x"),
+            ("REPORTS_DB_HOTS", "x"),
+            ("HTTP_PROXY", "x"),
+            ("DB_PASSWORD_FILE", "/x"),
+            ("PATH", "/bin"),
+        ]);
+        assert_eq!(
+            config.warnings(),
+            [
+                "the variable DB_PASWORD is not known; is it DB_PASSWORD?",
+                "the variable POOL_SIZE_OF_THE_GARDEN is not known",
+                "the variable REPORTS_DB_HOTS is not known; is it DB_HOST?",
+            ]
+        );
+    }
+
+    #[test]
+    fn urls_are_shown_without_passwords() {
+        let shown = |url: &str| {
+            value(&Config::new().set("REDIS_URL", url), None, "REDIS_URL")
+                .0
+                .expect("a value")
+        };
+        assert_eq!(shown("redis://app:canary@h:1/2"), "redis://app:***@h:1/2");
+        assert_eq!(shown("redis://h"), "redis://h");
+        for url in [
+            "redis://canary@h",
+            "redis://h/?password=canary",
+            "canary",
+            "redis://a:b/canary@h",
+            "redis://:canary@h",
+        ] {
+            assert!(!shown(url).contains("canary"), "{url}");
+        }
+    }
 }

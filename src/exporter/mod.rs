@@ -152,10 +152,10 @@ impl ExporterBuilder {
     /// # Errors
     /// [`Configuration`](ErrorKind::Configuration), naming each mistake.
     pub fn with_env(self) -> Result<Self, Error> {
-        self.with_vars(Vars::process())
+        Vars::process().read(|vars| self.read(vars))
     }
 
-    fn with_vars(mut self, mut vars: Vars<'_>) -> Result<Self, Error> {
+    fn read(mut self, vars: &mut Vars<'_>) -> Self {
         if let Some(address) = vars.text("EXPORTER_BIND") {
             self.bind = address;
         }
@@ -165,8 +165,7 @@ impl ExporterBuilder {
         if let Some(allowed) = vars.flag("EXPORTER_ALLOW_REMOTE") {
             self.allow_remote = allowed;
         }
-        vars.finish()?;
-        Ok(self)
+        self
     }
 
     /// Listens and serves from now on, on one thread of its own.
@@ -239,6 +238,15 @@ impl ExporterBuilder {
             );
         }
         Ok(())
+    }
+}
+
+/// Finds the mistakes in these variables.
+#[cfg(feature = "_net")]
+pub(crate) fn check(vars: &mut Vars<'_>) {
+    let builder = Exporter::builder(&Hub::new()).read(vars);
+    if let Err(error) = builder.address() {
+        vars.mistake("EXPORTER_BIND", &builder.bind, error.message());
     }
 }
 

@@ -14,7 +14,7 @@ fn from(variables: &[(&str, &str)]) -> Result<ExporterBuilder, Error> {
         all.find(|(known, _)| *known == name)
             .map(|(_, value)| (*value).to_owned())
     };
-    Exporter::builder(&Hub::new()).with_vars(Vars::from_lookup(lookup))
+    Vars::from_lookup(lookup).read(|vars| Exporter::builder(&Hub::new()).read(vars))
 }
 
 fn whole(head: &str) -> Request {

@@ -6,9 +6,13 @@
 //! Invariants: nothing here is on the way of a lease; no lock is held while a pool or batch is
 //! read; what is dropped on the keeper's thread is never the last handle of anything.
 
+#[cfg(feature = "_net")]
+mod configured;
 mod history;
 mod settings;
+mod shutdown;
 
+use std::any::Any;
 use std::fmt;
 #[cfg(feature = "metrics")]
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +29,7 @@ use crate::backend::Backend;
 #[cfg(feature = "batch")]
 use crate::batch::{Batch, BatchMetrics};
 use crate::clock::{Clock, Ticks, after, between};
+use crate::error::Error;
 use crate::health::{HealthReport, PoolHealth};
 use crate::keeper::{self, Membership, Tended, crew};
 use crate::logging;
@@ -36,6 +41,7 @@ use crate::resources;
 pub use self::history::BatchPoint;
 pub use self::history::{Point, PoolPoint, Trend};
 pub use self::settings::HubBuilder;
+pub use self::shutdown::Shutdown;
 
 use self::history::{History, Intervals};
 use self::settings::Settings;
@@ -49,6 +55,12 @@ trait Watched: Send + Sync {
     fn name(&self) -> &str;
     fn read(&self) -> (PoolMetrics, PoolHealth);
     fn health(&self) -> PoolHealth;
+    fn close(&self, limit: Duration) -> Result<(), Error>;
+    #[cfg_attr(
+        not(feature = "_net"),
+        allow(dead_code, reason = "pools are found by name")
+    )]
+    fn as_any(&self) -> &dyn Any;
 }
 
 impl<M: ManageConnection> Watched for Pool<M> {
@@ -62,6 +74,32 @@ impl<M: ManageConnection> Watched for Pool<M> {
 
     fn health(&self) -> PoolHealth {
         Pool::health(self)
+    }
+
+    fn close(&self, limit: Duration) -> Result<(), Error> {
+        Pool::close(self, limit)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What a hub asks a batch, whatever its backend.
+#[cfg(feature = "batch")]
+trait WatchedBatch: Send + Sync {
+    fn metrics(&self) -> BatchMetrics;
+    fn close(&self, limit: Duration) -> BatchMetrics;
+}
+
+#[cfg(feature = "batch")]
+impl<B: Backend> WatchedBatch for Batch<B> {
+    fn metrics(&self) -> BatchMetrics {
+        Batch::metrics(self)
+    }
+
+    fn close(&self, limit: Duration) -> BatchMetrics {
+        Batch::close(self, limit)
     }
 }
 
@@ -95,7 +133,7 @@ struct Inner {
     alerts: Mutex<Engine>,
     pools: RwLock<Vec<Arc<dyn Watched>>>,
     #[cfg(feature = "batch")]
-    batches: RwLock<Vec<Arc<dyn Fn() -> BatchMetrics + Send + Sync>>>,
+    batches: RwLock<Vec<Arc<dyn WatchedBatch>>>,
 }
 
 impl Default for Hub {
@@ -153,9 +191,7 @@ impl Hub {
     /// Watches this batch from now on. The hub keeps a handle.
     #[cfg(feature = "batch")]
     pub fn watch_batch<B: Backend>(&self, batch: &Batch<B>) {
-        let batch = batch.clone();
-        let read = Arc::new(move || batch.metrics());
-        self.0.batches.write().push(read);
+        self.0.batches.write().push(Arc::new(batch.clone()));
         self.0.begin();
     }
 
@@ -252,7 +288,7 @@ impl Inner {
             uptime: self.started.elapsed(),
             pools,
             #[cfg(feature = "batch")]
-            batches: batches.iter().map(|read| read()).collect(),
+            batches: batches.iter().map(|batch| batch.metrics()).collect(),
             resources: resources::metrics(),
             health: HealthReport::new(health, resources::reasons()),
             alerts: self.alerts.lock().log().firing,

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use super::Hub;
 use crate::alerts::{HandleAlert, LogAlerts, Outlet, Rule};
+#[cfg(feature = "_net")]
+use crate::config::Config;
 
 pub(super) struct Settings {
     pub(super) sample_interval: Duration,
     pub(super) history_interval: Duration,
     pub(super) history_depth: usize,
     pub(super) log_interval: Duration,
+    #[cfg(feature = "_net")]
+    pub(super) config: Config,
     pub(super) rules: Vec<Rule>,
     pub(super) outlets: Vec<Arc<Outlet>>,
     #[cfg(feature = "metrics")]
@@ -24,6 +28,8 @@ impl Default for Settings {
             history_interval: Duration::from_secs(10),
             history_depth: 8640,
             log_interval: Duration::from_secs(60),
+            #[cfg(feature = "_net")]
+            config: Config::new(),
             rules: Rule::defaults(),
             outlets: vec![Outlet::new(Box::new(LogAlerts))],
             #[cfg(feature = "metrics")]
@@ -44,7 +50,7 @@ impl Default for Settings {
 #[derive(Default)]
 #[must_use = "settings do nothing before `build`"]
 pub struct HubBuilder {
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl HubBuilder {

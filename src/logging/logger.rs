@@ -83,6 +83,13 @@ pub fn init_from_env() -> Result<(), Error> {
     Ok(())
 }
 
+/// Finds the mistakes in these variables, without touching the file.
+#[cfg(feature = "_net")]
+pub(crate) fn check(vars: &mut Vars<'_>) {
+    level(vars);
+    vars.flag("CONNECTION_POOL_STRUCTURED_LOGGING");
+}
+
 fn level(vars: &mut Vars<'_>) -> LevelFilter {
     let name = "CONNECTION_POOL_LOG_LEVEL";
     let accepted = "OFF, ERROR, WARN, INFO, DEBUG or TRACE";

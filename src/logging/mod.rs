@@ -31,6 +31,8 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use crate::config::Vars;
 use crate::error::Error;
 
+#[cfg(all(feature = "logging", feature = "_net"))]
+pub(crate) use self::logger::check;
 #[cfg(feature = "logging")]
 pub use self::logger::init_from_env;
 #[cfg(feature = "batch")]
@@ -96,7 +98,7 @@ impl Switches {
         Ok(switches)
     }
 
-    fn with_vars(mut self, vars: &mut Vars<'_>) -> Self {
+    pub(crate) fn with_vars(mut self, vars: &mut Vars<'_>) -> Self {
         let variables = [
             ("CONNECTION_POOL_LOG_CONNECTIONS", CONNECTIONS),
             ("CONNECTION_POOL_LOG_OPERATIONS", OPERATIONS),

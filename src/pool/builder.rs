@@ -208,10 +208,10 @@ impl<M: ManageConnection> Builder<M> {
     /// [`Configuration`](crate::ErrorKind::Configuration), naming every variable that
     /// cannot be understood.
     pub fn from_env() -> Result<Self, Error> {
-        Self::from_vars(Vars::process())
+        Vars::process().read(Self::from_vars)
     }
 
-    pub(crate) fn from_vars(mut vars: Vars<'_>) -> Result<Self, Error> {
+    pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Self {
         let seconds = Duration::from_secs;
         let max_size = vars
             .parse::<u32>("POOL_MAX_CONNECTIONS", "a number from 1")
@@ -236,9 +236,9 @@ impl<M: ManageConnection> Builder<M> {
         let metrics = vars.flag("PERFORMANCE_METRICS_ENABLED");
         let times = vars.window("PERFORMANCE_RESPONSE_TIME_WINDOW");
         let errors = vars.window("PERFORMANCE_ERROR_RATE_WINDOW");
-        vars.finish()?;
-        Ok(Self::new()
-            .max_size(max_size)
+        Self::new()
+            // A mistake of its own, and reported.
+            .max_size(max_size.max(1))
             .min_idle(Some(named.unwrap_or(2).min(max_size)))
             .connection_timeout(timeout)
             .idle_timeout(Some(idle))
@@ -248,7 +248,7 @@ impl<M: ManageConnection> Builder<M> {
             .health_check_interval(Some(check))
             .metrics(metrics.unwrap_or(true))
             .response_time_window(times.unwrap_or(1000))
-            .error_rate_window(errors.unwrap_or(1000)))
+            .error_rate_window(errors.unwrap_or(1000))
     }
 
     /// The pool's name in messages, logs and metrics; the backend's name by default.

@@ -76,10 +76,10 @@ impl Limits {
     /// [`Configuration`](ErrorKind::Configuration), naming every variable that cannot be
     /// understood.
     pub fn from_env() -> Result<Self, Error> {
-        Self::from_vars(Vars::process())
+        Vars::process().read(Self::from_vars)
     }
 
-    fn from_vars(mut vars: Vars<'_>) -> Result<Self, Error> {
+    pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Self {
         let (name, accepted) = ("PERFORMANCE_MEMORY_LIMIT_MB", "megabytes, at least 1");
         let memory = vars.parse::<u32>(name, accepted);
         if memory == Some(0) {
@@ -90,11 +90,10 @@ impl Limits {
         if let Some(cpu) = cpu.filter(|cpu| !(*cpu > 0.0 && *cpu <= 100.0)) {
             vars.mistake(name, &cpu.to_string(), accepted);
         }
-        vars.finish()?;
-        Ok(Self {
+        Self {
             memory_bytes: memory.map(|memory| u64::from(memory) << 20),
             cpu_percent: cpu,
-        })
+        }
     }
 
     /// At most so much resident memory, in MiB.

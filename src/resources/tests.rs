@@ -58,13 +58,13 @@ fn wrong_limits_are_named() {
         ("PERFORMANCE_MEMORY_LIMIT_MB", "1024"),
         ("PERFORMANCE_CPU_LIMIT_PERCENT", "80.0"),
     ]);
-    let limits = Limits::from_vars(good).expect("good");
+    let limits = good.read(Limits::from_vars).expect("good");
     assert_eq!(limits, Limits::new().memory_mib(1024).cpu_percent(80.0));
     let bad = vars(&[
         ("PERFORMANCE_MEMORY_LIMIT_MB", "0"),
         ("PERFORMANCE_CPU_LIMIT_PERCENT", "NaN"),
     ]);
-    let message = Limits::from_vars(bad).expect_err("bad").to_string();
+    let message = bad.read(Limits::from_vars).expect_err("bad").to_string();
     assert!(
         message.contains("PERFORMANCE_MEMORY_LIMIT_MB is `0`"),
         "{message}"

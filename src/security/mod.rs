@@ -9,5 +9,6 @@ mod secret;
 mod tls;
 
 pub use secret::Secret;
+pub(crate) use secret::read_secret;
 #[cfg(feature = "_net")]
 pub use tls::Tls;

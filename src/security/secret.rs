@@ -1,6 +1,8 @@
 //! A text that is wiped when dropped and never printed.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -31,4 +33,19 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// A secret in a file is not longer than this.
+const LONGEST: u64 = 64 << 10;
+
+/// The first line of this file, which may not be empty.
+pub(crate) fn read_secret(path: &str) -> io::Result<String> {
+    let mut content = String::new();
+    let file = File::open(path)?;
+    file.take(LONGEST).read_to_string(&mut content)?;
+    let line = content.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(io::Error::other("its first line is empty"));
+    }
+    Ok(line.to_owned())
 }

@@ -7,6 +7,7 @@ use mongodb::options::{
     ClientOptions, Credential, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 
+use crate::config::Vars;
 use crate::error::Error;
 use crate::security::{Secret, Tls};
 
@@ -121,7 +122,12 @@ impl MongoDbConfig {
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) with all
     /// mistakes at once.
     pub fn from_env() -> Result<Option<Self>, Error> {
-        super::environment::read(crate::config::Vars::process())
+        Vars::process().read(Self::from_vars)
+    }
+
+    /// What the variables say; `None` unless MongoDB is on.
+    pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
+        super::environment::read(vars)
     }
 
     /// Adds a server: a host name or address, with a port or without

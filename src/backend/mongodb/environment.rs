@@ -4,15 +4,25 @@ use mongodb::options::{Acknowledgment, ReadPreference, WriteConcern};
 
 use super::config::{Encryption, MongoDbConfig};
 use crate::config::Vars;
-use crate::error::Error;
 use crate::security::Tls;
 
+/// What a URL says too.
+const PARTS: &[&str] = &[
+    "MONGODB_HOST",
+    "MONGODB_PORT",
+    "MONGODB_DB",
+    "MONGODB_USER",
+    "MONGODB_PASSWORD",
+    "MONGODB_AUTH_SOURCE",
+    "MONGODB_SSL",
+];
+
 /// See [`MongoDbConfig::from_env`].
-pub(super) fn read(mut vars: Vars<'_>) -> Result<Option<MongoDbConfig>, Error> {
+pub(super) fn read(vars: &mut Vars<'_>) -> Option<MongoDbConfig> {
     let enabled = vars.flag("MONGODB_ENABLED");
-    let uri = vars.secret_text("MONGODB_URI");
+    let uri = vars.url("MONGODB_URI", PARTS);
     if !enabled.unwrap_or(uri.is_some()) {
-        return vars.finish().map(|()| None);
+        return None;
     }
     let mut config = match uri.as_deref().map(MongoDbConfig::from_url) {
         None => MongoDbConfig::new(),
@@ -22,12 +32,12 @@ pub(super) fn read(mut vars: Vars<'_>) -> Result<Option<MongoDbConfig>, Error> {
             MongoDbConfig::new()
         }
     };
-    config = address(&mut vars, config);
-    config = login(&mut vars, config);
-    config = encryption(&mut vars, config);
-    config = behaviour(&mut vars, config);
-    config = limits(&mut vars, config);
-    vars.finish().map(|()| Some(config))
+    config = address(vars, config);
+    config = login(vars, config);
+    config = encryption(vars, config);
+    config = behaviour(vars, config);
+    config = limits(vars, config);
+    Some(config)
 }
 
 fn address(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {

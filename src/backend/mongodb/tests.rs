@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{MongoDb, MongoDbConfig, environment};
+use super::{MongoDb, MongoDbConfig};
 use crate::backend::Backend;
 use crate::config::Vars;
 use crate::{Error, ErrorKind};
 
 fn read(pairs: &[(&str, &str)]) -> Result<Option<MongoDbConfig>, Error> {
     let map: HashMap<_, _> = pairs.iter().copied().collect();
-    environment::read(Vars::from_lookup(|name| {
-        map.get(name).map(|value| (*value).to_owned())
-    }))
+    let lookup = |name: &str| map.get(name).map(|value| (*value).to_owned());
+    Vars::from_lookup(lookup).read(MongoDbConfig::from_vars)
 }
 
 fn endpoint(pairs: &[(&str, &str)]) -> String {

@@ -24,20 +24,21 @@ impl HttpConfig {
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) with every
     /// mistake at once.
     pub fn from_env() -> Result<Option<Self>, Error> {
-        Self::from_vars(Vars::process())
+        Vars::process().read(Self::from_vars)
     }
 
-    pub(super) fn from_vars(mut vars: Vars) -> Result<Option<Self>, Error> {
+    /// What the variables say; `None` unless HTTP is on.
+    pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
         if vars.flag("HTTP_ENABLED") != Some(true) {
-            return vars.finish().map(|()| None);
+            return None;
         }
-        let mut config = Self::new(vars.text("HTTP_BASE_URL").unwrap_or_default());
-        config.read_manners(&mut vars);
-        config.read_login(&mut vars);
-        config.read_headers(&mut vars);
-        config.read_tls(&mut vars);
-        config.check(&mut vars);
-        vars.finish().map(|()| Some(config))
+        let mut config = Self::new(vars.secret_text("HTTP_BASE_URL").unwrap_or_default());
+        config.read_manners(vars);
+        config.read_login(vars);
+        config.read_headers(vars);
+        config.read_tls(vars);
+        config.check(vars);
+        Some(config)
     }
 
     fn read_manners(&mut self, vars: &mut Vars) {
@@ -100,7 +101,7 @@ impl HttpConfig {
     }
 
     fn read_headers(&mut self, vars: &mut Vars) {
-        let Some(text) = vars.text("HTTP_HEADERS") else {
+        let Some(text) = vars.secret_text("HTTP_HEADERS") else {
             return;
         };
         for item in text.split(',').filter(|item| !item.trim().is_empty()) {

@@ -4,6 +4,9 @@ use super::{PostgresConfig, SSL_MODES, TARGET_SESSIONS};
 use crate::config::Vars;
 use crate::error::Error;
 
+/// What a URL says too.
+const PARTS: &[&str] = &["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"];
+
 impl PostgresConfig {
     /// Reads the process's environment; `None` unless `DB_HOST`, `DB_NAME` or
     /// `DATABASE_URL` is set. What `DATABASE_URL` says is overruled by the others:
@@ -21,23 +24,22 @@ impl PostgresConfig {
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) with every mistake at once.
     pub fn from_env() -> Result<Option<Self>, Error> {
-        Self::from_vars(Vars::process())
+        Vars::process().read(Self::from_vars)
     }
 
-    pub(super) fn from_vars(mut vars: Vars<'_>) -> Result<Option<Self>, Error> {
-        let url = vars.secret_text("DATABASE_URL");
+    /// What the variables say; `None` unless they name a server.
+    pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
+        let url = vars.url("DATABASE_URL", PARTS);
         if url.is_none() && vars.text("DB_HOST").is_none() && vars.text("DB_NAME").is_none() {
-            vars.finish()?;
-            return Ok(None);
+            return None;
         }
         let mut config = Self::new();
         if let Some(url) = url {
-            config.read_url("DATABASE_URL", &url, &mut vars);
+            config.read_url("DATABASE_URL", &url, vars);
         }
-        config.read_vars(&mut vars);
-        config.check(&mut vars);
-        vars.finish()?;
-        Ok(Some(config))
+        config.read_vars(vars);
+        config.check(vars);
+        Some(config)
     }
 
     fn read_vars(&mut self, vars: &mut Vars<'_>) {
@@ -115,12 +117,13 @@ mod tests {
     use crate::backend::postgres::config::{Host, SslMode};
 
     fn read(pairs: &[(&str, &str)]) -> Result<Option<PostgresConfig>, Error> {
-        PostgresConfig::from_vars(Vars::from_lookup(|name| {
+        let vars = Vars::from_lookup(|name| {
             pairs
                 .iter()
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| (*value).to_owned())
-        }))
+        });
+        vars.read(PostgresConfig::from_vars)
     }
 
     #[test]

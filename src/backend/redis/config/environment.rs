@@ -5,6 +5,16 @@ use crate::config::Vars;
 use crate::error::Error;
 use crate::security::Tls;
 
+/// What a URL says too.
+const PARTS: &[&str] = &[
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_DB",
+    "REDIS_USER",
+    "REDIS_PASSWORD",
+    "REDIS_SSL",
+];
+
 impl RedisConfig {
     /// Reads the process's environment; `None` unless `REDIS_ENABLED` is true or
     /// `REDIS_URL` is set. What `REDIS_URL` says is overruled by the others:
@@ -25,14 +35,14 @@ impl RedisConfig {
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) with every
     /// mistake at once.
     pub fn from_env() -> Result<Option<Self>, Error> {
-        Self::from_vars(Vars::process())
+        Vars::process().read(Self::from_vars)
     }
 
-    pub(super) fn from_vars(mut vars: Vars) -> Result<Option<Self>, Error> {
-        let url = vars.secret_text("REDIS_URL");
-        let enabled = vars.flag("REDIS_ENABLED").unwrap_or(url.is_some());
-        if !enabled {
-            return vars.finish().map(|()| None);
+    /// What the variables say; `None` unless Redis is on.
+    pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
+        let url = vars.url("REDIS_URL", PARTS);
+        if !vars.flag("REDIS_ENABLED").unwrap_or(url.is_some()) {
+            return None;
         }
         let mut config = Self::new();
         if let Some(url) = url {
@@ -45,12 +55,12 @@ impl RedisConfig {
                 ),
             }
         }
-        config.read_servers(&mut vars);
-        config.read_login(&mut vars);
-        config.read_tls(&mut vars);
-        config.read_manners(&mut vars);
-        config.check(&mut vars);
-        vars.finish().map(|()| Some(config))
+        config.read_servers(vars);
+        config.read_login(vars);
+        config.read_tls(vars);
+        config.read_manners(vars);
+        config.check(vars);
+        Some(config)
     }
 
     fn read_servers(&mut self, vars: &mut Vars) {

@@ -10,7 +10,7 @@ fn read(vars: &[(&str, &str)]) -> Result<Option<HttpConfig>, Error> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    HttpConfig::from_vars(Vars::from_lookup(|name| vars.get(name).cloned()))
+    Vars::from_lookup(|name| vars.get(name).cloned()).read(HttpConfig::from_vars)
 }
 
 const LOCAL: (&str, &str) = ("HTTP_BASE_URL", "http://localhost:8080");

@@ -11,7 +11,7 @@ fn read(vars: &[(&str, &str)]) -> Result<Option<RedisConfig>, Error> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    RedisConfig::from_vars(Vars::from_lookup(|name| vars.get(name).cloned()))
+    Vars::from_lookup(|name| vars.get(name).cloned()).read(RedisConfig::from_vars)
 }
 
 fn address(config: &RedisConfig) -> Option<&Address> {

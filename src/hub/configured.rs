@@ -1,0 +1,131 @@
+//! A hub from a configuration: its pools are opened, and found by name.
+
+use crate::backend::Backend;
+#[cfg(feature = "batch")]
+use crate::batch::BatchBuilder;
+use crate::config::{Config, Plan, PoolPlan, refusal};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::pool::Pool;
+use crate::resources::{self, Limits};
+
+use super::{Hub, HubBuilder};
+
+impl Hub {
+    /// Opens the pools that the environment names, and those of the file that `MILLPOND_CONFIG`
+    /// names; see [`from_config`](Self::from_config).
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// use millpond::{Hub, Redis};
+    ///
+    /// // With REDIS_URL=redis://localhost
+    /// let hub = Hub::from_env()?;
+    /// let cache = hub.pool::<Redis>("redis")?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration), with all mistakes at once.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_config(&Config::from_env()?)
+    }
+
+    /// Opens the pools that a configuration names, and watches them. Pools without a name of
+    /// their own are called `postgres`, `redis`, `mongodb` and `http`.
+    ///
+    /// Connections are opened in the background: a server that is down keeps no program from
+    /// starting, and shows in [`health`](Self::health). Limits of memory and processor time, and
+    /// switches of the log, are set for the process.
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration), with all [mistakes](Config::mistakes) at once.
+    pub fn from_config(config: &Config) -> Result<Self, Error> {
+        Self::builder().open(config)
+    }
+
+    /// The pool of this name, which is one of this backend.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// # #[cfg(feature = "redis")] {
+    /// use millpond::{Config, Hub, Redis};
+    ///
+    /// let config = Config::new().pool("cache", "redis").set_for("cache", "REDIS_HOST", "localhost");
+    /// let hub = Hub::from_config(&config)?;
+    /// assert_eq!(hub.pool::<Redis>("cache")?.name(), "cache");
+    /// # } Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration) if there is none of this name, naming those
+    /// that there are, or if it is one of another backend.
+    pub fn pool<B: Backend>(&self, name: &str) -> Result<Pool<B>, Error> {
+        let wrong = |message| Error::new(ErrorKind::Configuration, Phase::Configure, message);
+        let pools = self.0.pools.read();
+        let Some(found) = pools.iter().find(|pool| pool.name() == name) else {
+            let names: Vec<_> = pools.iter().map(|pool| pool.name()).collect();
+            let names = if names.is_empty() {
+                "none: set DATABASE_URL, REDIS_URL, ... or [pools.NAME]".to_owned()
+            } else {
+                names.join(", ")
+            };
+            return Err(wrong(format!(
+                "there is no pool `{name}`; there are {names}"
+            )));
+        };
+        let pool = found.as_any().downcast_ref::<Pool<B>>().cloned();
+        pool.ok_or_else(|| wrong(format!("the pool `{name}` is none of {}", B::NAME)))
+    }
+
+    /// Sets up a batch over the pool of this name, with the settings that the configuration has
+    /// for it.
+    ///
+    /// # Errors
+    /// As for [`pool`](Self::pool).
+    #[cfg(feature = "batch")]
+    pub fn batch<B: Backend>(&self, name: &str) -> Result<BatchBuilder<B>, Error> {
+        let pool = self.pool(name)?;
+        let config = &self.0.settings.config;
+        let is_named = config.has_pool(name);
+        let vars = if is_named {
+            config.vars_of(name)
+        } else {
+            config.vars()
+        };
+        BatchBuilder::from_vars(pool, vars)
+    }
+}
+
+impl HubBuilder {
+    /// The hub, with the pools of this configuration; see [`Hub::from_config`].
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration), with all mistakes at once.
+    pub fn open(mut self, config: &Config) -> Result<Hub, Error> {
+        let plan = Plan::of(config).map_err(|mistakes| refusal(&mistakes))?;
+        for warning in config.warnings() {
+            log::warn!("millpond: {warning}");
+        }
+        self.settings.config = config.clone();
+        let hub = self.build();
+        plan.switches.apply();
+        if plan.limits != Limits::default() {
+            resources::set_limits(plan.limits);
+        }
+        for pool in plan.pools {
+            match pool {
+                #[cfg(feature = "postgres")]
+                PoolPlan::Postgres(builder, manager) => {
+                    hub.watch(&builder.build_unchecked(manager));
+                }
+                #[cfg(feature = "redis")]
+                PoolPlan::Redis(builder, manager) => hub.watch(&builder.build_unchecked(manager)),
+                #[cfg(feature = "mongodb")]
+                PoolPlan::MongoDb(builder, manager) => hub.watch(&builder.build_unchecked(manager)),
+                #[cfg(feature = "http")]
+                PoolPlan::Http(builder, manager) => hub.watch(&builder.build_unchecked(manager)),
+            }
+        }
+        Ok(hub)
+    }
+}

@@ -1,0 +1,157 @@
+//! A program's pools from its configuration, on real servers.
+
+use std::time::Duration;
+
+use millpond::{
+    Config, ErrorKind, Health, Http, HttpRequest, Hub, MongoDb, MongoOperation, Outcome, Postgres,
+    Redis, RedisCommand, Sql,
+};
+
+/// A file with four pools on servers that run.
+fn file() -> String {
+    let (postgres, redis) = (testbed::Postgres::shared(), testbed::Redis::shared());
+    let (mongo, nginx) = (testbed::Mongo::shared(), testbed::Nginx::shared());
+    format!(
+        r#"
+        database_url = "{}"
+
+        [pool]
+        min_connections = 0
+        max_connections = 3
+
+        [pools.cache]
+        backend = "redis"
+        host = "127.0.0.1"
+        port = {}
+        max_connections = 2
+
+        [pools.documents]
+        backend = "mongodb"
+        host = ["127.0.0.1:{}"]
+        db = "configured"
+
+        [pools.prices]
+        backend = "http"
+        url = "http://127.0.0.1:{}"
+
+        [batch]
+        size = 7
+        "#,
+        postgres.url(),
+        redis.port(),
+        mongo.port(),
+        nginx.port(),
+    )
+}
+
+fn config() -> Config {
+    Config::new().with_toml("test.toml", &file()).expect("TOML")
+}
+
+#[test]
+fn four_pools_are_opened_and_found_by_name() {
+    let hub = Hub::from_config(&config()).expect("good settings");
+    let shop = hub.pool::<Postgres>("postgres").expect("there");
+    let one = shop.execute(Sql::new("SELECT 1")).expect("answers");
+    assert_eq!(one.rows().len(), 1);
+    assert_eq!(shop.max_size(), 3);
+    let cache = hub.pool::<Redis>("cache").expect("there");
+    cache.execute(RedisCommand::new("PING")).expect("answers");
+    assert_eq!(cache.max_size(), 2);
+    let documents = hub.pool::<MongoDb>("documents").expect("there");
+    let count = MongoOperation::count("nothing", mongodb::bson::doc! {});
+    documents.execute(count).expect("answers");
+    let prices = hub.pool::<Http>("prices").expect("there");
+    prices.execute(HttpRequest::get("/")).expect("answers");
+
+    let names: Vec<_> = hub
+        .metrics()
+        .pools
+        .iter()
+        .map(|pool| pool.name.to_string())
+        .collect();
+    assert_eq!(names, ["postgres", "cache", "documents", "prices"]);
+    assert_eq!(hub.health().health, Health::Up, "{}", hub.health());
+
+    let error = hub.pool::<Redis>("nothing").expect_err("none");
+    let told = error.to_string();
+    assert!(
+        told.contains("no pool `nothing`; there are postgres, cache, documents, prices"),
+        "{told}"
+    );
+    let error = hub.pool::<Redis>("prices").expect_err("another backend");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(
+        error.to_string().contains("`prices` is none of redis"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_hub_shuts_down_in_order_and_says_who_is_late() {
+    let hub = Hub::from_config(&config()).expect("good settings");
+    let batch = hub
+        .batch::<Postgres>("postgres")
+        .expect("there")
+        .build()
+        .expect("starts");
+    hub.watch_batch(&batch);
+    let tickets: Vec<_> = (0..50)
+        .map(|n| {
+            batch
+                .submit(Sql::new("SELECT $1::int").bind(n))
+                .expect("room")
+        })
+        .collect();
+    let cache = hub.pool::<Redis>("cache").expect("there");
+    let lease = cache.get().expect("a lease");
+
+    let left = hub.shut_down(Duration::from_millis(500));
+    assert!(!left.is_complete());
+    assert_eq!(left.held.len(), 1);
+    let told = left.to_string();
+    assert!(told.contains("cache") && told.contains(file!()), "{told}");
+    assert_eq!(left.batches[0].1.done, 50, "what was queued is done first");
+    assert!(
+        left.batches[0].1.largest_group <= 7,
+        "{}",
+        left.batches[0].1
+    );
+    assert!(
+        tickets
+            .into_iter()
+            .all(|ticket| matches!(ticket.wait(), Outcome::Done(_)))
+    );
+    assert_eq!(cache.get().err().expect("closed").kind(), ErrorKind::Closed);
+    drop(lease);
+    assert!(hub.shut_down(Duration::from_secs(1)).is_complete());
+}
+
+#[test]
+fn a_server_that_is_down_keeps_nobody_from_starting() {
+    let config = config()
+        .pool("late", "redis")
+        .set_for("late", "REDIS_HOST", "127.0.0.1");
+    let config = config.set_for("late", "REDIS_PORT", testbed::refused_port());
+    let hub = Hub::from_config(&config).expect("good settings");
+    hub.pool::<Postgres>("postgres")
+        .and_then(|pool| pool.execute(Sql::new("SELECT 1")))
+        .expect("answers");
+    let late = hub.pool::<Redis>("late").expect("there");
+    let error = late
+        .get_timeout(Duration::from_millis(300))
+        .err()
+        .expect("refused");
+    assert!(error.to_string().contains("REDIS_HOST"), "{error}");
+    assert!(!hub.health().is_ready(), "{}", hub.health());
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_a_mistake_before_anything_starts() {
+    let config = config()
+        .set("DB_SSL_CA_FILE", "/nowhere/ca.pem")
+        .set("DB_SSL_MODE", "verify-full");
+    let error = config.validate().expect_err("no such file").to_string();
+    assert!(error.contains("/nowhere/ca.pem"), "{error}");
+    assert!(Hub::from_config(&config).is_err());
+}
