@@ -3,11 +3,11 @@
 //! Settings are variables with a name such as `POOL_MAX_CONNECTIONS`. [`Config`] finds their
 //! values in layers, of which a later one overrules an earlier one: files, the environment, and
 //! what the program sets. Backends, the pool's builder, batches, the exporter and the logger read
-//! their own variables through [`Vars`], from a `Config` or from the bare environment.
+//! their own variables, from a `Config` or from the bare environment.
 //!
 //! Invariants: all mistakes are reported at once, each with its variable, the value (never a
 //! secret one), what is accepted, and where it is set; a secret is never printed, whatever the
-//! mistake; every variable that is read is in the table of [`known`].
+//! mistake; every variable that is read is in the table of `known.rs`.
 
 #[cfg(all(feature = "toml", feature = "_net"))]
 mod file;
