@@ -2,9 +2,10 @@
 //!
 //! An [`Error`] says *what* went wrong ([`ErrorKind`]), *where* in the life of a
 //! request ([`Phase`]), on which pool and endpoint, what held the connections at
-//! that moment, and keeps the driver's own error as [`source`](std::error::Error::source).
-//! Its message names the setting to change. It never contains a secret: whoever
-//! builds one passes text that is already masked.
+//! that moment, and keeps the driver's own error. Its message names the setting to change. It
+//! never contains a secret: whoever builds one passes text that is already masked. What a
+//! driver's error prints may repeat values, so the chain of causes has a stand-in for it while
+//! values are masked.
 //!
 //! It is one pointer wide and cheap to clone, because one failed connect is
 //! delivered to every waiter.
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pool::{Holder, State};
+use crate::security::values_are_masked;
 
 /// A driver's error, kept as the cause of one of ours.
 pub type Source = Arc<dyn StdError + Send + Sync + 'static>;
@@ -229,11 +231,52 @@ impl fmt::Display for Phase {
 ///
 /// It says what went wrong ([`kind`](Self::kind)), where in the life of a request
 /// ([`phase`](Self::phase)), in which pool and at which endpoint, what held the
-/// connections at that moment, and keeps the driver's own error as its
-/// [`source`](std::error::Error::source). The message names the setting to change, and
+/// connections at that moment, and keeps the driver's own error
+/// ([`driver_error`](Self::driver_error)). The message names the setting to change, and
 /// never contains a secret.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
+
+/// A cause, as the chain of causes has it.
+#[derive(Clone)]
+struct Cause {
+    error: Source,
+    /// The name of its type, if what it prints may repeat values.
+    telltale: Option<&'static str>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.telltale.filter(|_| values_are_masked()) {
+            None => self.error.fmt(f),
+            Some(name) => write!(
+                f,
+                "{name}; its text may repeat values and is shown with \
+                 SECURITY_MASK_SENSITIVE_DATA=false"
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl StdError for Cause {
+    /// The I/O error behind it, which has no values and which programs look for.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let mut next = self.error.source();
+        while let Some(error) = next {
+            if error.is::<std::io::Error>() {
+                return Some(error);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
 
 #[derive(Clone)]
 struct Inner {
@@ -246,7 +289,7 @@ struct Inner {
     endpoint: Option<Arc<str>>,
     state: Option<State>,
     holders: Arc<[Holder]>,
-    source: Option<Source>,
+    source: Option<Cause>,
 }
 
 impl Error {
@@ -267,10 +310,52 @@ impl Error {
         }))
     }
 
-    /// Adds the cause.
+    /// Adds the cause. What it prints is shown, so it must repeat no value; if it may, use
+    /// [`with_driver_error`](Self::with_driver_error).
     #[must_use]
     pub fn with_source(mut self, source: Source) -> Self {
-        self.0.source = Some(source);
+        self.0.source = Some(Cause {
+            error: source,
+            telltale: None,
+        });
+        self
+    }
+
+    /// Adds a cause whose text may repeat what the operation carried or the server holds. While
+    /// values are [masked](crate::security), [`source`](std::error::Error::source) is a stand-in
+    /// that prints its type alone.
+    ///
+    /// ```
+    /// use millpond::{Error, ErrorKind, Phase};
+    /// use std::error::Error as _;
+    ///
+    /// let driver = std::num::ParseIntError::clone(&"x".parse::<i32>().unwrap_err());
+    /// let error = Error::new(ErrorKind::Other, Phase::Operation, "not a number")
+    ///     .with_driver_error(driver.clone());
+    /// assert!(error.source().unwrap().to_string().contains("ParseIntError; its text"));
+    /// assert_eq!(error.driver_error(), Some(&driver));
+    /// ```
+    #[must_use]
+    pub fn with_driver_error<E: StdError + Send + Sync + 'static>(mut self, error: E) -> Self {
+        self.0.source = Some(Cause {
+            error: Arc::new(error),
+            telltale: Some(std::any::type_name::<E>()),
+        });
+        self
+    }
+
+    /// Adds the cause of this other error, or itself where it has none.
+    pub(crate) fn because_of(mut self, other: Self) -> Self {
+        if other.0.source.is_none() {
+            return self.with_source(Arc::new(other));
+        }
+        self.0.source = other.0.source;
+        self
+    }
+
+    /// Changes the message.
+    pub(crate) fn with_message(mut self, message: String) -> Self {
+        self.0.message = message;
         self
     }
 
@@ -311,9 +396,20 @@ impl Error {
         &self.0.message
     }
 
-    /// The cause, shared.
-    pub(crate) fn cause(&self) -> Option<Source> {
-        self.0.source.clone()
+    /// The driver's own error, if it is of this type: `error.driver_error::<postgres::Error>()`.
+    /// What it prints may contain values, whatever is masked.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "postgres")]
+    /// # fn f(error: &millpond::Error) {
+    /// let driver = error.driver_error::<postgres::Error>();
+    /// if let Some(refused) = driver.and_then(postgres::Error::as_db_error) {
+    ///     println!("constraint: {:?}", refused.constraint());
+    /// }
+    /// # }
+    /// ```
+    pub fn driver_error<E: StdError + 'static>(&self) -> Option<&E> {
+        self.0.source.as_ref()?.error.downcast_ref()
     }
 
     /// What went wrong.
@@ -411,11 +507,14 @@ impl fmt::Debug for Error {
 }
 
 impl StdError for Error {
+    /// The cause: the driver's own error, or while values are [masked](crate::security) a
+    /// stand-in for it, unless it has none.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        let cause = self.0.source.as_ref()?;
+        Some(match cause.telltale.filter(|_| values_are_masked()) {
+            Some(_) => cause as &(dyn StdError + 'static),
+            None => &*cause.error,
+        })
     }
 }
 

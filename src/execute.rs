@@ -7,7 +7,7 @@ use crate::clock::{Clock, Ticks};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::logging;
-use crate::operation::Operation;
+use crate::operation::{Operation, without_values};
 use crate::pool::{Pool, PooledConnection};
 use crate::recovery::may_retry;
 use crate::resources;
@@ -72,7 +72,10 @@ impl<B: Backend> Pool<B> {
                     self.log(operation, failed, None, took);
                     return Ok(reply);
                 }
-                Err(error) => self.locate(in_doubt_if(doubtful, error)),
+                Err(error) => {
+                    let error = without_values(operation, error);
+                    self.locate(in_doubt_if(doubtful, error))
+                }
             };
             doubtful = error.outcome_unknown();
             failed += 1;
@@ -160,7 +163,10 @@ impl<B: Backend> PooledConnection<B> {
         let started = Clock::System.now();
         let (manager, conn) = PooledConnection::parts(lease);
         let result = manager.execute(conn, operation, deadline);
-        let result = result.map_err(|error| PooledConnection::locate(lease, error));
+        let result = result.map_err(|error| {
+            let error = without_values(operation, error);
+            PooledConnection::locate(lease, error)
+        });
         let took = Clock::System.now().saturating_sub(started);
         let error = result.as_ref().err();
         match error {

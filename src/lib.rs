@@ -164,8 +164,7 @@ pub mod operation;
 mod pool;
 mod recovery;
 pub mod resources;
-#[cfg(any(feature = "_net", feature = "exporter"))]
-mod security;
+pub mod security;
 mod sync;
 
 #[cfg(feature = "http")]
@@ -199,7 +198,7 @@ pub use recovery::RetryPolicy;
 #[cfg(any(feature = "_net", feature = "exporter"))]
 pub use security::Secret;
 #[cfg(feature = "_net")]
-pub use security::Tls;
+pub use security::{SealingKey, Tls};
 
 /// The README's programs compile.
 #[cfg(all(doctest, feature = "postgres", feature = "batch", feature = "exporter"))]

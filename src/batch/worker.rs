@@ -21,7 +21,7 @@ use crate::clock::{NEVER, Ticks, after, between};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::logging;
-use crate::operation::Outcome;
+use crate::operation::{Outcome, without_values};
 use crate::pool::PooledConnection;
 use crate::recovery::may_retry;
 
@@ -205,7 +205,12 @@ impl<'a, B: Backend> Settler<'a, B> {
     }
 
     fn decide(&mut self, mut job: Job<B>, outcome: Outcome<B::Reply>) {
-        let outcome = outcome.map_error(|error| self.shared.pool.locate(error));
+        let outcome = outcome.map_error(|mut error| {
+            contain("an operation's values", || {
+                error = without_values(&*job.operation, error.clone());
+            });
+            self.shared.pool.locate(error)
+        });
         // Once an attempt may have taken effect, no later failure makes that undone.
         job.doubtful |= outcome.is_in_doubt();
         let outcome = if job.doubtful {

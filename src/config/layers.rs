@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use super::known::{BACKENDS, KNOWN, OF_PROCESS, SHARED, known, nearest};
 use super::plan::Plan;
+use super::sealed::{KEY, Protection, shown};
 use super::source::Source;
 use super::vars::{Found, Mistake, Vars, refusal};
 use crate::error::Error;
-use crate::security::Secret;
+use crate::security::{SealingKey, Secret};
 
 /// The settings of a program: its pools, and all that belongs to them.
 ///
@@ -123,7 +124,7 @@ pub struct Setting {
     pub pool: Option<Arc<str>>,
     /// The variable.
     pub variable: &'static str,
-    /// Its value; `***` for a secret one, `None` for none.
+    /// Its value; sealed or `***` for a secret one, `None` for none.
     pub value: Option<String>,
     /// Where that comes from.
     pub source: Source,
@@ -264,20 +265,37 @@ impl Config {
     }
 
     /// Every setting as it counts: those of everybody, and those of each pool with a name that
-    /// are set for it. URLs are shown without their passwords.
+    /// are set for it.
+    ///
+    /// Secrets, and of URLs the passwords, are sealed with `SECURITY_ENCRYPTION_KEY`, and so are
+    /// others at each call; without a key, or with `SECURITY_ENCRYPT_PASSWORDS=false`, they are
+    /// `***`. The key itself, and what is in the file that a `NAME_FILE` names, are always that.
     pub fn settings(&self) -> Vec<Setting> {
-        let everybody = KNOWN.iter().map(|known| self.setting(None, known.name));
+        let key = Protection::from_vars(&mut self.vars()).key;
+        self.settings_with(key.as_ref())
+    }
+
+    fn settings_with(&self, key: Option<&SealingKey>) -> Vec<Setting> {
+        let everybody = KNOWN
+            .iter()
+            .map(|known| self.setting(None, known.name, key));
         let mut settings: Vec<_> = everybody.collect();
         for pool in self.pools().into_keys() {
             let own = KNOWN
                 .iter()
                 .filter(|known| self.find_own(&pool, known.name).is_some());
-            settings.extend(own.map(|known| self.setting(Some(&pool), known.name)));
+            settings.extend(own.map(|known| self.setting(Some(&pool), known.name, key)));
         }
         settings
     }
 
-    fn setting(&self, pool: Option<&Arc<str>>, variable: &'static str) -> Setting {
+    fn setting(
+        &self,
+        pool: Option<&Arc<str>>,
+        variable: &'static str,
+        key: Option<&SealingKey>,
+    ) -> Setting {
+        let key = key.filter(|_| variable != KEY);
         let known = known(variable);
         let is_secret = known.is_some_and(|known| known.secret);
         let default = known.map_or("", |known| known.default);
@@ -289,7 +307,11 @@ impl Config {
         let (value, source) = match find(variable) {
             Some(found) => {
                 let text = found.text.unwrap_or_default();
-                let shown = if is_secret { masked(&text) } else { text };
+                let shown = if is_secret {
+                    shown(&text, key)
+                } else {
+                    String::clone(&text)
+                };
                 (shown, found.source)
             }
             None => match is_secret.then(file).flatten() {
@@ -353,7 +375,7 @@ impl Config {
             // Who has a name is on.
             let on = || {
                 name.ends_with("_ENABLED").then(|| Found {
-                    text: Some("true".to_owned()),
+                    text: Some("true".to_owned().into()),
                     source: Source::Default,
                     rank: 0,
                 })
@@ -378,14 +400,15 @@ impl Config {
             Layer::Environment(environment) => {
                 let found = environment.get(in_environment);
                 // Empty is the same as unset, and overrules nothing.
-                let set = found.filter(|found| found.text.as_deref() != Some(""));
+                let set =
+                    found.filter(|found| found.text.as_ref().is_none_or(|text| !text.is_empty()));
                 set.map(|found| Found { rank, ..found })
             }
             Layer::Values(values) => {
                 let key = (pool.map(Arc::from), name.to_owned());
                 let (value, source) = values.settings.get(&key)?;
                 Some(Found {
-                    text: Some(value.expose().to_owned()),
+                    text: Some(value.expose().to_owned().into()),
                     source: source.clone(),
                     rank,
                 })
@@ -398,7 +421,7 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = |setting: &Setting| setting.source != Source::Default;
-        let said: Vec<_> = self.settings().into_iter().filter(said).collect();
+        let said: Vec<_> = self.settings_with(None).into_iter().filter(said).collect();
         f.debug_struct("Config")
             .field("pools", &self.pools())
             .field("settings", &said)
@@ -431,25 +454,4 @@ fn has_our_prefix(name: &str) -> bool {
     let backends = BACKENDS.iter().map(|(_, prefix, _)| prefix);
     let all = backends.chain(&SHARED).chain(&OF_PROCESS);
     all.into_iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// A URL without its password; any other secret, and a URL that may hide one elsewhere, not at
-/// all.
-fn masked(secret: &str) -> String {
-    let hidden = || "***".to_owned();
-    let Some((scheme, rest)) = secret.split_once("://") else {
-        return hidden();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(end);
-    if tail.contains('@') || tail.contains('?') || tail.contains('#') {
-        return hidden();
-    }
-    match authority.rsplit_once('@') {
-        None => secret.to_owned(),
-        Some((login, hosts)) => {
-            let user = login.split_once(':').map(|(user, _)| format!("{user}:"));
-            format!("{scheme}://{}***@{hosts}{tail}", user.unwrap_or_default())
-        }
-    }
 }

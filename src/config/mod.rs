@@ -7,7 +7,7 @@
 //!
 //! Invariants: all mistakes are reported at once, each with its variable, the value (never a
 //! secret one), what is accepted, and where it is set; a secret is never printed, whatever the
-//! mistake; every variable that is read is in the table of `known.rs`.
+//! mistake, unless sealed; what was read of one is wiped; every variable that is read is in the table of `known.rs`.
 
 #[cfg(all(feature = "toml", feature = "_net"))]
 mod file;
@@ -17,9 +17,13 @@ mod known;
 mod layers;
 #[cfg(feature = "_net")]
 mod plan;
+#[cfg(feature = "_net")]
+mod sealed;
 mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "_net")]
+mod url;
 mod vars;
 
 #[cfg(feature = "_net")]
@@ -27,16 +31,20 @@ pub use self::layers::{Config, Setting, Value};
 #[cfg(feature = "_net")]
 pub(crate) use self::plan::{Plan, PoolPlan};
 pub use self::source::Source;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) use self::url::{ESCAPED, is_torn};
 pub use self::vars::Mistake;
 #[cfg(feature = "_net")]
 pub(crate) use self::vars::refusal;
 pub(crate) use self::vars::{Found, Vars};
 
+use zeroize::Zeroizing;
+
 /// What the process's environment says of a variable.
 fn environment(name: &str) -> Option<Found> {
     let value = std::env::var_os(name)?;
     Some(Found {
-        text: value.into_string().ok(),
+        text: value.into_string().ok().map(Zeroizing::new),
         source: Source::Environment(name.into()),
         rank: 0,
     })

@@ -2,6 +2,7 @@
 
 use super::known::BACKENDS;
 use super::layers::{Config, Layer};
+use super::sealed::Protection;
 use super::vars::{Mistake, Vars};
 #[cfg(feature = "http")]
 use crate::backend::http::{Http, HttpConfig};
@@ -21,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) pools: Vec<PoolPlan>,
     pub(crate) limits: Limits,
     pub(crate) switches: Switches,
+    /// Whether values are masked, if anybody said so.
+    pub(crate) mask: Option<bool>,
 }
 
 /// A pool, ready to be opened.
@@ -84,6 +87,7 @@ impl Plan {
         let mut vars = config.vars();
         let limits = Limits::from_vars(&mut vars);
         let switches = Switches::new().with_vars(&mut vars);
+        let mask = Protection::from_vars(&mut vars).mask;
         #[cfg(feature = "batch")]
         crate::batch::check(&mut vars);
         #[cfg(feature = "exporter")]
@@ -107,6 +111,7 @@ impl Plan {
             pools,
             limits,
             switches,
+            mask,
         })
     }
 }

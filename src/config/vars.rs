@@ -4,15 +4,17 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::source::Source;
 use crate::error::{Error, ErrorKind, Phase};
 #[cfg(any(feature = "_net", feature = "exporter"))]
-use crate::security::read_secret;
+use crate::security::{Secret, read_secret};
 
 /// A value, and where it comes from.
 pub(crate) struct Found {
     /// `None` if it is not UTF-8.
-    pub(crate) text: Option<String>,
+    pub(crate) text: Option<Zeroizing<String>>,
     pub(crate) source: Source,
     /// Which of the layers it is in: a later one overrules an earlier one.
     pub(crate) rank: usize,
@@ -71,7 +73,7 @@ impl<'a> Vars<'a> {
     pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String> + 'a) -> Self {
         Self::new(move |name| {
             Some(Found {
-                text: Some(lookup(name)?),
+                text: Some(Zeroizing::new(lookup(name)?)),
                 source: Source::Environment(name.into()),
                 rank: 0,
             })
@@ -106,7 +108,7 @@ impl<'a> Vars<'a> {
 
     /// The variable's text; unset and empty are the same.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
-        self.find(name)?.text
+        self.find(name)?.text.map(|text| String::clone(&text))
     }
 
     /// The variable's value; one that cannot be parsed is a mistake.
@@ -158,18 +160,25 @@ impl<'a> Vars<'a> {
     }
 
     /// The text of `NAME`, or the first line of the file that `NAME_FILE` names, whichever is in
-    /// the later layer. For secrets: the value never appears in a mistake.
+    /// the later layer, opened if it is sealed. For secrets: the value never appears in a mistake.
     #[cfg(any(feature = "_net", feature = "exporter"))]
-    pub(crate) fn secret_text(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn secret_text(&mut self, name: &str) -> Option<Secret> {
+        let (setting, secret) = self.written(name)?;
+        self.open(&setting, secret)
+    }
+
+    /// The same as it is written, with the name of the variable that has it.
+    #[cfg(any(feature = "_net", feature = "exporter"))]
+    pub(super) fn written(&mut self, name: &str) -> Option<(String, Secret)> {
         let file_name = format!("{name}_FILE");
         let (given, file) = (self.find(name), self.find(&file_name));
         let rank = |found: &Option<Found>| found.as_ref().map(|found| found.rank);
         if rank(&file) <= rank(&given) {
-            return given?.text;
+            return Some((name.to_owned(), Secret::from(&**given?.text?)));
         }
         let path = file?.text?;
         match read_secret(&path) {
-            Ok(line) => Some(line),
+            Ok(line) => Some((file_name, line)),
             Err(error) => {
                 let accepted =
                     format!("a readable file with the secret in its first line ({error})");
@@ -179,10 +188,17 @@ impl<'a> Vars<'a> {
         }
     }
 
+    /// Nothing is sealed without a backend.
+    #[cfg(all(feature = "exporter", not(feature = "_net")))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self)]
+    fn open(&mut self, _: &str, secret: Secret) -> Option<Secret> {
+        Some(secret)
+    }
+
     /// A secret URL that overrules these variables where they are set in an earlier layer, and is
     /// overruled by them otherwise.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
-    pub(crate) fn url(&mut self, name: &str, parts: &'static [&'static str]) -> Option<String> {
+    pub(crate) fn url(&mut self, name: &str, parts: &'static [&'static str]) -> Option<Secret> {
         let url = self.secret_text(name)?;
         let rank = |vars: &mut Self, name: &str| vars.find(name).map(|found| found.rank);
         let own = rank(self, name).max(rank(self, &format!("{name}_FILE")));
@@ -210,6 +226,12 @@ impl<'a> Vars<'a> {
     }
 
     /// The mistakes so far.
+    #[cfg(feature = "_net")]
+    pub(super) fn mistakes(&self) -> &[Mistake] {
+        &self.mistakes
+    }
+
+    /// The same, taken out.
     #[cfg(feature = "_net")]
     pub(crate) fn into_mistakes(self) -> Vec<Mistake> {
         self.mistakes

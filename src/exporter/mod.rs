@@ -160,7 +160,7 @@ impl ExporterBuilder {
             self.bind = address;
         }
         if let Some(token) = vars.secret_text("EXPORTER_TOKEN") {
-            self.token = Some(Secret::from(token));
+            self.token = Some(token);
         }
         if let Some(allowed) = vars.flag("EXPORTER_ALLOW_REMOTE") {
             self.allow_remote = allowed;

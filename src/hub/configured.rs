@@ -109,6 +109,9 @@ impl HubBuilder {
         self.settings.config = config.clone();
         let hub = self.build();
         plan.switches.apply();
+        if let Some(on) = plan.mask {
+            crate::security::mask_values(on);
+        }
         if plan.limits != Limits::default() {
             resources::set_limits(plan.limits);
         }

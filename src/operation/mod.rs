@@ -42,6 +42,7 @@ pub use self::none::NoOperation;
 pub use self::outcome::Outcome;
 use crate::error::Error;
 use crate::recovery::RetryPolicy;
+use crate::security::{values_are_masked, without};
 
 /// One unit of work for a backend. The provided methods set what all operations have in
 /// common, and chain.
@@ -78,6 +79,12 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// What it does, without any value: fit for logs and errors.
     fn statement(&self) -> Cow<'_, str>;
+
+    /// Calls `see` with each text that it carries as a value, so that an error in which the
+    /// server repeats one is told without; see [`security`](crate::security).
+    fn each_value(&self, see: &mut dyn FnMut(&str)) {
+        let _ = see;
+    }
 
     /// A name for it, which errors and logs then carry.
     #[must_use]
@@ -157,5 +164,16 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
         self.envelope()
             .is_idempotent()
             .unwrap_or_else(|| self.is_read())
+    }
+}
+
+/// The error without this operation's own values, where they are masked.
+pub(crate) fn without_values(operation: &impl Operation, error: Error) -> Error {
+    if !values_are_masked() {
+        return error;
+    }
+    match without(error.message(), |see| operation.each_value(see)) {
+        Some(message) => error.with_message(message),
+        None => error,
     }
 }

@@ -155,10 +155,7 @@ impl<M: ManageConnection> Shared<M> {
         let Some(cause) = last_error else {
             return error;
         };
-        match cause.cause() {
-            Some(source) => error.with_source(source),
-            None => error.with_source(Arc::new(cause)),
-        }
+        error.because_of(cause)
     }
 
     pub(super) fn name_holders(&self, message: &mut String) {

@@ -1,14 +1,98 @@
-//! Secrets and TLS, the same for every backend.
+//! Secrets, values, and TLS: what is hidden, from whom, and what is not promised.
 //!
-//! Invariants: a [`Secret`] is wiped when dropped and never printed; every TLS
-//! configuration of this crate comes from [`Tls`] and uses one crypto provider
+//! # Secrets
+//!
+//! Passwords, tokens, keys, and header values in settings are [`Secret`]s: printed as `***`,
+//! wiped when dropped, and handed to the drivers alone. A password in a URL is taken out of it.
+//! They never appear in `Debug`, errors, logs, figures, health, or what the exporter serves,
+//! whatever is switched on or off.
+//!
+//! A secret in a configuration may be *sealed*: encrypted with a key that is kept elsewhere.
+//!
+//! ```
+//! # fn main() -> Result<(), millpond::Error> {
+//! use millpond::{Config, SealingKey, Secret};
+//!
+//! let key = SealingKey::generate();
+//! let sealed = key.seal(&Secret::from("hunter2"));
+//! let config = Config::new()
+//!     .set("SECURITY_ENCRYPTION_KEY", key.to_text())
+//!     .set("DATABASE_URL", format!("postgres://app:{sealed}@localhost/shop"))
+//!     .set("REDIS_URL", "redis://localhost")
+//!     .set("REDIS_PASSWORD", key.seal(&Secret::from("12345")));
+//! config.validate()?;
+//! # Ok(()) }
+//! ```
+//!
+//! Sealed values are accepted for every secret variable, in the environment, in TOML, in the
+//! first line of the file that a `NAME_FILE` names; as the password in a URL, as it is or
+//! percent-encoded, or for the whole URL; and for each value in `HTTP_HEADERS`. They are not
+//! accepted in the arguments of builders, such as `PostgresConfig::password`: open them with
+//! [`SealingKey::open`]. The key is `SECURITY_ENCRYPTION_KEY`, or the first line of the file that
+//! `SECURITY_ENCRYPTION_KEY_FILE` names, and is never sealed itself.
+//!
+//! Passwords that Millpond writes, which [`Config::settings`](crate::Config::settings) does, are
+//! written sealed if there is a key, and as `***` if there is none or
+//! `SECURITY_ENCRYPT_PASSWORDS=false`.
+//!
+//! # Values
+//!
+//! What operations carry and servers answer is masked too, unless
+//! `SECURITY_MASK_SENSITIVE_DATA=false` or [`mask_values`]`(false)`:
+//!
+//! - An [`Error`](crate::Error)'s message leaves out what a server repeats of rows, documents,
+//!   arguments and bodies. Any text of 4 letters or more that the operation carries is taken out
+//!   of it wherever it stands.
+//! - [`Error::source`](std::error::Error::source) is a stand-in that names the driver's error and
+//!   prints nothing of it, because programs print whole chains of causes. The driver's own error
+//!   is had by [`Error::driver_error`](crate::Error::driver_error), and what it prints is its
+//!   own affair. Causes without values (I/O, TLS, HTTP's statuses) stay as they are.
+//! - `Debug` of operations, replies and outcomes shows their form alone.
+//! - Statements in logs are without literals, whether this is on or off.
+//!
+//! With masking off these show values, and still no header, field or URL parameter whose name
+//! sounds like a secret's, no body of an HTTP request, no SQL text about passwords, and no
+//! argument of Redis's `AUTH`, `HELLO`, `CONFIG`, `ACL` and `MIGRATE`.
+//!
+//! # Not promised
+//!
+//! - Drivers copy passwords into memory of their own that nobody wipes, the environment keeps
+//!   what was set in it, and neither is kept from swap or core dumps.
+//! - Errors, replies and logs of a driver's own calls on a lease are the driver's. They do not
+//!   pass through Millpond. See [`logging`](crate::logging) for what drivers log.
+//! - What the author of a database's function or trigger puts into `RAISE`, beyond the values of
+//!   the operation that caused it; and values that are part of an operation's *names*, such as a
+//!   table's or a path's.
+//! - Managers that are not Millpond's print their errors as they are.
+//! - The quarantine's lines hold the operations whole: they are data.
+//! - Sealing protects a file that is read by somebody without the key, and nothing else.
+//!
+//! # TLS
+//!
+//! Every TLS configuration of this crate comes from `Tls` and uses one crypto provider
 //! (ring), handed over explicitly, so that no process-wide default is needed.
 
+mod mask;
+#[cfg(feature = "_net")]
+mod seal;
+#[cfg(any(feature = "_net", feature = "exporter"))]
 mod secret;
 #[cfg(feature = "_net")]
 mod tls;
 
+#[cfg(any(feature = "http", feature = "mongodb"))]
+pub(crate) use mask::is_secret_name;
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
+pub(crate) use mask::unquoted;
+pub(crate) use mask::without;
+pub use mask::{mask_values, values_are_masked};
+#[cfg(feature = "_net")]
+pub use seal::SealingKey;
+#[cfg(feature = "_net")]
+pub(crate) use seal::{FORM, SEALED};
+#[cfg(any(feature = "_net", feature = "exporter"))]
 pub use secret::Secret;
+#[cfg(any(feature = "_net", feature = "exporter"))]
 pub(crate) use secret::read_secret;
 #[cfg(feature = "_net")]
 pub use tls::Tls;

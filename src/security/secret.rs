@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 /// A password, token or key. Its memory is overwritten when it is dropped, and
 /// its `Debug` prints `***`.
@@ -39,13 +40,13 @@ impl fmt::Debug for Secret {
 const LONGEST: u64 = 64 << 10;
 
 /// The first line of this file, which may not be empty.
-pub(crate) fn read_secret(path: &str) -> io::Result<String> {
-    let mut content = String::new();
+pub(crate) fn read_secret(path: &str) -> io::Result<Secret> {
+    let mut content = Zeroizing::new(String::new());
     let file = File::open(path)?;
     file.take(LONGEST).read_to_string(&mut content)?;
     let line = content.lines().next().unwrap_or_default();
     if line.is_empty() {
         return Err(io::Error::other("its first line is empty"));
     }
-    Ok(line.to_owned())
+    Ok(Secret::from(line))
 }

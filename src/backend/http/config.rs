@@ -29,7 +29,7 @@ mod environment;
 #[derive(Clone)]
 #[must_use]
 pub struct HttpConfig {
-    pub(super) base_url: String,
+    pub(super) base_url: Secret,
     pub(super) login: Option<Login>,
     pub(super) headers: Vec<(String, Secret)>,
     pub(super) tls: Tls,
@@ -72,7 +72,7 @@ impl HttpConfig {
     /// information in it is used for basic authentication.
     pub fn new(base_url: impl Into<String>) -> Self {
         Self {
-            base_url: base_url.into(),
+            base_url: base_url.into().into(),
             login: None,
             headers: Vec::new(),
             tls: Tls::new(),
@@ -267,7 +267,8 @@ impl HttpConfig {
     /// The base URL taken apart.
     pub(super) fn base(&self) -> Result<Base, String> {
         let accepted = "http:// or https://, a host, and perhaps a port and path";
-        let url = Url::parse(&self.base_url).map_err(|error| format!("{accepted} ({error})"))?;
+        let url =
+            Url::parse(self.base_url.expose()).map_err(|error| format!("{accepted} ({error})"))?;
         let encrypted = match url.scheme() {
             "http" => false,
             "https" => true,

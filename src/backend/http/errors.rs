@@ -8,6 +8,7 @@ use std::time::Duration;
 use ureq::Timeout;
 
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::values_are_masked;
 
 /// How much of a body goes into an error, in characters.
 const EXCERPT: usize = 200;
@@ -24,7 +25,7 @@ const EXCERPT: usize = 200;
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpStatusError {
     status: u16,
     retry_after: Option<Duration>,
@@ -52,7 +53,8 @@ impl HttpStatusError {
         self.retry_after
     }
 
-    /// The beginning of the body.
+    /// The beginning of the body, which `Display` shows while values are not
+    /// [masked](crate::security).
     pub fn excerpt(&self) -> &str {
         &self.excerpt
     }
@@ -68,10 +70,17 @@ impl fmt::Display for HttpStatusError {
         if let Some(wait) = self.retry_after {
             write!(f, ", retry after {} s", wait.as_secs())?;
         }
-        if !self.excerpt.is_empty() {
+        // Services repeat what they were sent.
+        if !self.excerpt.is_empty() && !values_are_masked() {
             write!(f, ": {}", self.excerpt)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for HttpStatusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpStatusError({self})")
     }
 }
 
@@ -114,6 +123,33 @@ pub(super) fn refused(error: HttpStatusError) -> Error {
         ours = ours.with_outcome_unknown();
     }
     ours
+}
+
+/// What the driver's error says. While values are masked without addresses, whose queries may
+/// have tokens, and without what was expected to be JSON.
+fn text(error: &ureq::Error) -> String {
+    use ureq::Error as Driver;
+    match error {
+        Driver::BadUri(_) if values_are_masked() => "the address is not valid".into(),
+        Driver::RequireHttpsOnly(_) if values_are_masked() => "configured for https only".into(),
+        Driver::Json(error) => format!("json: {}", no_json(error)),
+        _ => error.to_string(),
+    }
+}
+
+/// Why a body is not the JSON that was expected, and where.
+pub(super) fn no_json(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    if !values_are_masked() {
+        return error.to_string();
+    }
+    let why = match error.classify() {
+        Category::Io => "it cannot be read",
+        Category::Syntax => "it is no JSON",
+        Category::Data => "it has other types or values",
+        Category::Eof => "it ends too soon",
+    };
+    format!("{why}, at line {} column {}", error.line(), error.column())
 }
 
 /// The kind of a driver's error.
@@ -170,9 +206,9 @@ pub(super) fn connecting(error: ureq::Error, endpoint: &str) -> Error {
         ErrorKind::Connect(ConnectFailure::Tls) => "; check HTTP_SSL_CA_FILE and the certificate",
         _ => "",
     };
-    Error::new(kind, Phase::Connect, format!("{error}{hint}"))
+    Error::new(kind, Phase::Connect, format!("{}{hint}", text(&error)))
         .with_endpoint(endpoint)
-        .with_source(Arc::new(error))
+        .with_driver_error(error)
 }
 
 /// An error of an operation. Where the connection failed under it, the outcome is
@@ -185,8 +221,8 @@ impl From<ureq::Error> for Error {
             ureq::Error::Timeout(Timeout::Global) => "; HTTP_TIMEOUT is over",
             _ => "",
         };
-        let ours = Self::new(kind, Phase::Operation, format!("{error}{hint}"));
-        let ours = ours.with_source(Arc::new(error));
+        let ours = Self::new(kind, Phase::Operation, format!("{}{hint}", text(&error)));
+        let ours = ours.with_driver_error(error);
         match kind {
             ErrorKind::ConnectionLost | ErrorKind::DeadlineExceeded => ours.with_outcome_unknown(),
             _ => ours,
@@ -232,7 +268,9 @@ mod tests {
         let wait = Some(Duration::from_secs(7));
         let error = HttpStatusError::new(503, wait, "x\r\ny".repeat(1000).as_bytes());
         let text = error.to_string();
-        assert!(text.starts_with("status 503 Service Unavailable, retry after 7 s: x  y"));
-        assert!(text.len() < 300 && !text.contains('\n'));
+        assert_eq!(text, "status 503 Service Unavailable, retry after 7 s");
+        let excerpt = error.excerpt();
+        assert!(excerpt.starts_with("x  y"), "{excerpt}");
+        assert!(excerpt.len() < 300 && !excerpt.contains('\n'));
     }
 }

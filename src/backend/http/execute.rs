@@ -4,8 +4,6 @@
 //! is asked (`Counters::transmits`), not the kind of the error, as a server that hangs up on
 //! a TLS handshake and one that hangs up on a request look the same.
 
-use std::sync::Arc;
-
 use super::connection::HttpConnection;
 use super::manager::Http;
 use super::operation::HttpRequest;
@@ -93,7 +91,7 @@ fn failed(error: Error, sent: bool, deadline: Deadline) -> Error {
         }
         kind => Error::new(kind, error.phase(), error.message()),
     };
-    ours = ours.with_source(error.cause().unwrap_or_else(|| Arc::new(error)));
+    ours = ours.because_of(error);
     if sent {
         ours = ours.with_outcome_unknown();
     }

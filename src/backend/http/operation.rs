@@ -13,6 +13,7 @@ use super::request::invalid;
 use super::text;
 use crate::error::Error;
 use crate::operation::{Envelope, Operation};
+use crate::security::{is_secret_name, values_are_masked};
 
 /// The largest body, in bytes: a queue holds bodies in memory.
 const LARGEST_BODY: usize = 256 << 20;
@@ -322,11 +323,21 @@ impl Operation for HttpRequest {
 }
 
 impl fmt::Debug for HttpRequest {
-    /// Shows no header, query or body.
+    /// Shows no header, query or body. Where values are not masked it shows headers and query,
+    /// but for those that sound like secrets, and still no body, in which nobody can tell.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpRequest")
-            .field("request", &self.statement())
-            .field("envelope", &self.envelope)
+        let mut out = f.debug_struct("HttpRequest");
+        out.field("request", &self.statement());
+        if !values_are_masked() {
+            let query = self.path.split_once('?').map_or("", |(_, query)| query);
+            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            let headers = self.headers.iter();
+            let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
+            let hide = |(name, value)| (name, if is_secret_name(name) { "***" } else { value });
+            out.field("query", &pairs.map(hide).collect::<Vec<_>>());
+            out.field("headers", &headers.map(hide).collect::<Vec<_>>());
+        }
+        out.field("envelope", &self.envelope)
             .finish_non_exhaustive()
     }
 }

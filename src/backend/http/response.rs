@@ -1,5 +1,6 @@
 //! A response with its body.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,14 +10,33 @@ use ureq::http::HeaderMap;
 use super::errors::{self, HttpStatusError};
 use super::retry_after;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::security::{is_secret_name, values_are_masked};
 
 /// A response that was read to its end, so that its connection could be kept.
 /// Any status counts: see [`error_for_status`](Self::error_for_status).
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` shows no header and no body while values are [masked](crate::security).
+#[derive(Clone)]
 pub struct HttpResponse {
     status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
+}
+
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("HttpResponse");
+        out.field("status", &self.status);
+        out.field("body_bytes", &self.body.len());
+        if !values_are_masked() {
+            let names = self.headers.iter();
+            let names = names.filter(|(name, _)| !is_secret_name(name.as_str()));
+            out.field("headers", &names.collect::<Vec<_>>());
+            let body = HttpStatusError::new(self.status, None, &self.body);
+            out.field("body", &body.excerpt());
+        }
+        out.finish_non_exhaustive()
+    }
 }
 
 impl HttpResponse {
@@ -82,9 +102,12 @@ impl HttpResponse {
     /// [`ErrorKind::InvalidOperation`] when it is not JSON of this type.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            let message = format!("the body is not the JSON expected: {error}");
+            let message = format!(
+                "the body is not the JSON expected: {}",
+                errors::no_json(&error)
+            );
             Error::new(ErrorKind::InvalidOperation, Phase::Operation, message)
-                .with_source(Arc::new(error))
+                .with_driver_error(error)
         })
     }
 

@@ -13,6 +13,8 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::security::is_secret_name;
+
 /// A document as it goes over the wire. Empty inside where it has no such form, because a
 /// field name holds a NUL; `validate` tells.
 #[derive(Clone, PartialEq)]
@@ -61,6 +63,36 @@ impl Body {
         let id = self.0.as_ref()?.get("_id").ok()??;
         Bson::try_from(id).ok()
     }
+}
+
+/// The document without the values of fields that sound like secrets.
+pub(super) fn shown(document: &Document) -> Document {
+    fn field((name, value): (&String, &Bson)) -> (String, Bson) {
+        let shown = match value {
+            _ if is_secret_name(name) => "***".into(),
+            Bson::Document(document) => shown(document).into(),
+            Bson::Array(values) => {
+                let values = values.iter().map(|item| field((name, item)).1);
+                Bson::Array(values.collect())
+            }
+            other => other.clone(),
+        };
+        (name.clone(), shown)
+    }
+    document.iter().map(field).collect()
+}
+
+/// Calls `see` with each text in the document.
+pub(super) fn each_text(document: &Document, see: &mut dyn FnMut(&str)) {
+    fn of_value(value: &Bson, see: &mut dyn FnMut(&str)) {
+        match value {
+            Bson::String(text) | Bson::Symbol(text) => see(text),
+            Bson::Document(document) => each_text(document, see),
+            Bson::Array(values) => values.iter().for_each(|value| of_value(value, see)),
+            _ => {}
+        }
+    }
+    document.values().for_each(|value| of_value(value, see));
 }
 
 /// The document with this `_id` before its other fields, which is where a server would

@@ -24,7 +24,10 @@ pub(super) fn read(vars: &mut Vars<'_>) -> Option<MongoDbConfig> {
     if !enabled.unwrap_or(uri.is_some()) {
         return None;
     }
-    let mut config = match uri.as_deref().map(MongoDbConfig::from_url) {
+    let mut config = match uri
+        .as_ref()
+        .map(|uri| MongoDbConfig::from_url(uri.expose()))
+    {
         None => MongoDbConfig::new(),
         Some(Ok(config)) => config,
         Some(Err(error)) => {

@@ -3,8 +3,6 @@
 //! [`by_code`] is the table of the server's codes. What the driver found out by
 //! itself (I/O, server selection, BSON) is sorted in [`kind_of`].
 
-use std::sync::Arc;
-
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{self, Document};
 use mongodb::error::{
@@ -15,6 +13,7 @@ use mongodb::error::{
 
 use super::operation::Reach;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::{unquoted, values_are_masked};
 
 /// The kind of a server's error code.
 fn by_code(code: i32) -> ErrorKind {
@@ -178,8 +177,27 @@ pub(super) fn describe(error: &DriverError) -> String {
                 (None, None) => "insert_many failed".to_owned(),
             }
         }
+        DriverKind::BulkWrite(error) => {
+            let first = error.write_errors.iter().min_by_key(|(index, _)| **index);
+            let first = first.map(|(index, error)| (index, &error.message, error.code));
+            let concern = error.write_concern_errors.first();
+            match (first, concern) {
+                (Some((index, message, code)), _) => format!(
+                    "{} writes were refused, the first of them number {index}: {} (code {code})",
+                    error.write_errors.len(),
+                    without_values(message)
+                ),
+                (None, Some(concern)) => format!(
+                    "written, but the write concern was not met: {} (code {})",
+                    concern.message, concern.code
+                ),
+                (None, None) => "bulk_write failed".to_owned(),
+            }
+        }
         DriverKind::Io(io) => tls_problem(io).map_or_else(|| io.to_string(), ToString::to_string),
-        kind => kind.to_string(),
+        // It prints what is known of each server, and no value.
+        DriverKind::ServerSelection { message, .. } => message.clone(),
+        kind => without_values(&kind.to_string()),
     }
 }
 
@@ -235,7 +253,7 @@ fn kind_of_operation(error: &DriverError) -> ErrorKind {
 
 fn build(error: DriverError, kind: ErrorKind, unknown: bool) -> Error {
     let message = describe(&error);
-    let ours = Error::new(kind, Phase::Operation, message).with_source(Arc::new(error));
+    let ours = Error::new(kind, Phase::Operation, message).with_driver_error(error);
     if unknown {
         ours.with_outcome_unknown()
     } else {
@@ -317,24 +335,13 @@ pub(super) fn is_duplicate_of(error: &DriverError, id: &ObjectId) -> bool {
         && error.message.contains(&id.to_hex())
 }
 
-/// A server's message without the documents that it quotes, which hold values.
+/// A message without the documents and texts that it quotes, which hold values.
 fn without_values(message: &str) -> String {
-    let mut depth = 0_u32;
-    let mut text = String::with_capacity(message.len());
-    for character in message.chars() {
-        match character {
-            '{' => {
-                if depth == 0 {
-                    text.push_str("{..}");
-                }
-                depth += 1;
-            }
-            '}' => depth = depth.saturating_sub(1),
-            _ if depth == 0 => text.push(character),
-            _ => {}
-        }
+    if !values_are_masked() {
+        return message.to_owned();
     }
-    text
+    let text = unquoted(message, '{', '}');
+    unquoted(&text, '"', '"').into_owned()
 }
 
 #[cfg(test)]
@@ -366,9 +373,10 @@ mod tests {
                     { mail: \"a@b.c\", sub: { n: 1 } }";
         assert_eq!(
             without_values(text),
-            "E11000 duplicate key error collection: shop.users index: mail_1 dup key: {..}"
+            "E11000 duplicate key error collection: shop.users index: mail_1 dup key: {?}"
         );
-        assert_eq!(without_values("no } brace { open"), "no  brace {..}");
+        let text = "dup key: { mail: \"a } secret\" }, invalid type: string \"secret\", expected";
+        assert!(!without_values(text).contains("secret"));
     }
 
     #[test]

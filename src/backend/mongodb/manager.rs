@@ -153,7 +153,7 @@ impl Shared {
                 Phase::Connect,
                 errors::describe(&error),
             )
-            .with_source(Arc::new(error))
+            .with_driver_error(error)
         })?;
         Ok(slot.insert(client).clone())
     }
@@ -206,7 +206,7 @@ impl Shared {
             _ => "",
         };
         self.error(kind, phase, format!("{what}{advice}"))
-            .with_source(Arc::new(error))
+            .with_driver_error(error)
     }
 
     fn no_member(&self, phase: Phase) -> Error {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use mongodb::bson::Document;
 use serde::{Deserialize, Serialize};
 
-use super::document::Body;
+use super::document::{Body, each_text, shown};
 use super::form::Form;
 use super::validation;
 use crate::error::Error;
 use crate::operation::{Envelope, Operation};
+use crate::security::values_are_masked;
 
 /// One operation on MongoDB.
 ///
@@ -402,14 +403,26 @@ impl Operation for MongoOperation {
         }
         Cow::Owned(text)
     }
+
+    fn each_value(&self, see: &mut dyn FnMut(&str)) {
+        for body in self.action.bodies() {
+            each_text(&body.decode(), see);
+        }
+    }
 }
 
-/// Without any value.
+/// Without any value, unless values are not masked; without those of fields that sound like
+/// secrets in any case.
 impl fmt::Debug for MongoOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongoOperation")
-            .field("statement", &self.statement())
-            .field("envelope", &self.envelope)
+        let mut out = f.debug_struct("MongoOperation");
+        out.field("statement", &self.statement());
+        if !values_are_masked() {
+            let bodies = self.action.bodies().into_iter();
+            let bodies = bodies.map(|body| shown(&body.decode()).to_string());
+            out.field("documents", &bodies.collect::<Vec<_>>());
+        }
+        out.field("envelope", &self.envelope)
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,11 @@
 //! What an operation gives back.
 
+use std::fmt;
+
 use mongodb::bson::{Bson, Document};
+
+use super::document::shown;
+use crate::security::values_are_masked;
 
 /// What a [`MongoOperation`](super::MongoOperation) gave back. Each accessor is `None`, or
 /// empty, where the operation has no such thing.
@@ -15,10 +20,13 @@ use mongodb::bson::{Bson, Document};
 /// }
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Its `Debug` shows values only where they are not [masked](crate::security).
+#[derive(Clone, PartialEq)]
 pub struct MongoReply(pub(super) Content);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Content {
     Inserted(Bson),
     Updated {
@@ -30,6 +38,34 @@ pub(super) enum Content {
     Documents(Vec<Document>),
     Document(Option<Document>),
     Count(u64),
+}
+
+impl fmt::Debug for MongoReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = values_are_masked();
+        let document = |document: &Document| shown(document).to_string();
+        match &self.0 {
+            Content::Inserted(_) if masked => f.write_str("Inserted"),
+            Content::Inserted(id) => write!(f, "Inserted({id})"),
+            Content::Updated {
+                matched, modified, ..
+            } => f
+                .debug_struct("Updated")
+                .field("matched", matched)
+                .field("modified", modified)
+                .finish_non_exhaustive(),
+            Content::Deleted(count) => write!(f, "Deleted({count:?})"),
+            Content::Documents(found) if masked => write!(f, "Documents({})", found.len()),
+            Content::Documents(found) => {
+                f.debug_list().entries(found.iter().map(document)).finish()
+            }
+            Content::Document(found) if masked => {
+                write!(f, "Document({})", u8::from(found.is_some()))
+            }
+            Content::Document(found) => write!(f, "Document({:?})", found.as_ref().map(document)),
+            Content::Count(count) => write!(f, "Count({count})"),
+        }
+    }
 }
 
 impl MongoReply {

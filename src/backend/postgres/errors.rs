@@ -2,14 +2,15 @@
 //!
 //! SQLSTATE classes and codes: PostgreSQL manual, appendix A.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use postgres::error::{DbError, ErrorPosition, SqlState};
 
 use super::fuse::Blown;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::{unquoted, values_are_masked};
 
 /// The kind of an error with this SQLSTATE. Whole codes come first, then their
 /// classes (the first two characters).
@@ -145,7 +146,7 @@ pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
     if let Some(advice) = advice(kind, phase) {
         let _ = write!(message, "; {advice}");
     }
-    Error::new(kind, phase, message).with_source(Arc::new(error))
+    Error::new(kind, phase, message).with_driver_error(error)
 }
 
 /// An operation's error that the server gave because we asked it to cancel.
@@ -154,24 +155,31 @@ pub(super) fn cancelled_in_time(error: postgres::Error) -> Error {
         "the server cancelled the statement at the deadline ({}); give it more time",
         chain_of(&error)
     );
-    Error::new(ErrorKind::DeadlineExceeded, Phase::Operation, message).with_source(Arc::new(error))
+    Error::new(ErrorKind::DeadlineExceeded, Phase::Operation, message).with_driver_error(error)
 }
 
 /// An operation's error on a connection that was given up at the deadline.
-pub(super) fn left_at_deadline(error: &Error) -> Error {
+pub(super) fn left_at_deadline(error: Error) -> Error {
     let message = format!("{Blown}: {}", error.message());
-    let left = Error::new(ErrorKind::DeadlineExceeded, Phase::Operation, message);
-    match error.cause() {
-        Some(cause) => left.with_source(cause),
-        None => left,
-    }
+    Error::new(ErrorKind::DeadlineExceeded, Phase::Operation, message).because_of(error)
 }
 
-/// The server's message with its code, and where it helps hint and position. Its
-/// detail is left out: it repeats the row's values.
-fn describe(db: &DbError) -> String {
-    let mut text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    if let Some(hint) = db.hint() {
+/// The server's message with its code, and where it helps hint and position. While values
+/// are masked without its detail, which repeats the row's values.
+pub(super) fn describe(db: &DbError) -> String {
+    let masked = values_are_masked();
+    let code = db.code().code();
+    let said = if masked {
+        without_values(db.message(), code)
+    } else {
+        db.message().into()
+    };
+    let mut text = format!("{said} (SQLSTATE {code})");
+    if let Some(detail) = db.detail().filter(|_| !masked) {
+        let _ = write!(text, "; detail: {detail}");
+    }
+    // The server's own hints name identifiers; what a function raises is its author's.
+    if let Some(hint) = db.hint().filter(|_| !masked || !is_raised(code)) {
         let _ = write!(text, "; hint: {hint}");
     }
     if let Some(ErrorPosition::Original(position)) = db.position() {
@@ -180,7 +188,43 @@ fn describe(db: &DbError) -> String {
     text
 }
 
+/// Whether the text is of the author of a function: `raise_exception`, and what `RAISE`
+/// without an error's level has.
+fn is_raised(code: &str) -> bool {
+    matches!(code, "P0001" | "00000" | "01000")
+}
+
+/// The server's message without the values that it quotes: those of a class 22 error, of
+/// which everything between the first quote and the last may be a value, and a literal at
+/// which the syntax is wrong.
+fn without_values<'a>(message: &'a str, code: &str) -> Cow<'a, str> {
+    let is_literal = || {
+        let at = message.rsplit_once("at or near \"");
+        let plain = |letter: char| letter.is_alphabetic() || letter == '_';
+        at.is_some_and(|(_, token)| {
+            let token = token.trim_end_matches('"');
+            token.len() > 1 && !token.chars().all(plain)
+        })
+    };
+    if code.starts_with("22") || code == "42601" && is_literal() {
+        return unquoted(message, '"', '"');
+    }
+    message.into()
+}
+
+/// What the server tells beside an answer, as the log may have it.
+pub(super) fn notice(notice: &DbError) -> Cow<'_, str> {
+    if values_are_masked() && is_raised(notice.code().code()) {
+        return "(a text of the database's own, which may have values)".into();
+    }
+    notice.message().into()
+}
+
+/// The error with its causes.
 pub(super) fn chain_of(error: &postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return describe(db);
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -223,6 +267,28 @@ impl From<postgres::Error> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_value_is_told_without_it() {
+        for (code, message, told) in [
+            (
+                "22P02",
+                "invalid input syntax for type integer: \"a\"b\"",
+                "integer: \"?\"",
+            ),
+            (
+                "42601",
+                "syntax error at or near \"'secret'\"",
+                "near \"?\"",
+            ),
+            ("42601", "syntax error at or near \"FORM\"", "near \"FORM\""),
+            ("42601", "syntax error at or near \")\"", "near \")\""),
+            ("42703", "column \"nme\" does not exist", "column \"nme\""),
+        ] {
+            let masked = without_values(message, code);
+            assert!(masked.contains(told), "{masked}");
+        }
+    }
 
     #[test]
     fn codes_before_classes() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::sql::{SqlValue, Statement, known};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::{Envelope, Operation};
+use crate::security::values_are_masked;
 
 /// A message of the protocol holds a gibibyte; some of it is for what is around the
 /// values, and a value can grow to twice its size when it is quoted.
@@ -196,14 +197,26 @@ impl Operation for Sql {
     fn statement(&self) -> Cow<'_, str> {
         self.statement.masked().into()
     }
+
+    fn each_value(&self, see: &mut dyn FnMut(&str)) {
+        self.params.iter().for_each(|value| value.each_text(see));
+    }
 }
 
-/// The statement without literals, and how many values are bound.
+/// The statement without literals, and how many values are bound; what they are where values
+/// are not masked, unless it is about passwords.
 impl fmt::Debug for Sql {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = self.statement.masked();
+        let hides = values_are_masked() || self.sql().to_ascii_lowercase().contains("password");
+        let (sql, params): (&str, &dyn fmt::Debug) = if hides {
+            (&masked, &self.params.len())
+        } else {
+            (self.sql(), &self.params)
+        };
         f.debug_struct("Sql")
-            .field("sql", &self.statement.masked())
-            .field("params", &self.params.len())
+            .field("sql", &sql)
+            .field("params", params)
             .field("envelope", &self.envelope)
             .finish()
     }

@@ -64,7 +64,7 @@ pub(super) fn login_failed(error: postgres::Error, timeout: Duration) -> Error {
             if error.as_db_error().is_none() =>
         {
             unreached(kind, &chain_of(&error), timeout, "DB_HOST and DB_PORT")
-                .with_source(Arc::new(error))
+                .with_driver_error(error)
         }
         _ => ours(error, Phase::Connect),
     }

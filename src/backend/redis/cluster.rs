@@ -1,7 +1,6 @@
 //! Cluster: the driver's client with its retries off, and a connect that ends in
 //! time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::ProtocolVersion::{RESP2, RESP3};
@@ -83,8 +82,8 @@ pub(super) fn client(
         Error::new(
             ErrorKind::Configuration,
             Phase::Configure,
-            error.to_string(),
+            errors::text(&error),
         )
-        .with_source(Arc::new(error))
+        .with_driver_error(error)
     })
 }

@@ -22,6 +22,7 @@ use redis::{ErrorKind as Driver, RedisError};
 
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::values_are_masked;
 
 /// The kind of a driver's error on an established connection.
 pub(super) fn classify(error: &RedisError) -> ErrorKind {
@@ -120,16 +121,16 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
         ErrorKind::Overloaded => "; the server takes no more work for now",
         _ => "",
     };
-    Error::new(kind, Phase::Connect, format!("{error}{hint}"))
+    Error::new(kind, Phase::Connect, format!("{}{hint}", text(&error)))
         .with_endpoint(endpoint)
-        .with_source(Arc::new(error))
+        .with_driver_error(error)
 }
 
 /// An error while connecting to a Cluster. The driver puts what went wrong with
 /// each node into one text, so that is all there is to go by.
 pub(super) fn connecting_cluster(error: RedisError, endpoint: &str) -> Error {
-    let text = error.detail().unwrap_or_default();
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let detail = error.detail().unwrap_or_default();
+    let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
     let kind = if has(&["NOAUTH", "WRONGPASS", "authentication failed"]) {
         ErrorKind::Authentication
     } else if has(&["certificate", "TLS", "tls"]) {
@@ -146,10 +147,10 @@ pub(super) fn connecting_cluster(error: RedisError, endpoint: &str) -> Error {
     Error::new(
         kind,
         Phase::Connect,
-        format!("{error}; check REDIS_CLUSTER_NODES"),
+        format!("{}; check REDIS_CLUSTER_NODES", text(&error)),
     )
     .with_endpoint(endpoint)
-    .with_source(Arc::new(error))
+    .with_driver_error(error)
 }
 
 fn names_database(error: &RedisError) -> bool {
@@ -166,19 +167,42 @@ fn is_tls(error: &RedisError) -> bool {
 
 /// An error on an established connection.
 pub(super) fn on_connection(error: RedisError, phase: Phase, endpoint: &str) -> Error {
-    Error::new(classify(&error), phase, error.to_string())
+    Error::new(classify(&error), phase, text(&error))
         .with_endpoint(endpoint)
-        .with_source(Arc::new(error))
+        .with_driver_error(error)
 }
 
 /// What a server answered to an operation instead of a reply.
 pub(super) fn refused(error: RedisError, endpoint: &str) -> Error {
-    // Of a command that it does not know the server repeats the arguments.
-    let text = error.to_string();
-    if let Some((said, _)) = text.split_once(", with args beginning with") {
-        return Error::new(classify(&error), Phase::Operation, said).with_endpoint(endpoint);
-    }
     Error::from(error).with_endpoint(endpoint)
+}
+
+/// What the error says. While values are masked without the arguments that a server repeats:
+/// those of a command that it does not know, and what it quotes, but for commands' names.
+pub(super) fn text(error: &RedisError) -> String {
+    let said = error.to_string();
+    if values_are_masked() {
+        without_arguments(&said)
+    } else {
+        said
+    }
+}
+
+fn without_arguments(said: &str) -> String {
+    let said = said.split(", with args beginning with").next();
+    let said = said.unwrap_or_default();
+    let Some(first) = said.find('\'') else {
+        return said.to_owned();
+    };
+    let (before, rest) = (&said[..first], &said[first + 1..]);
+    let last = rest.rfind('\'').unwrap_or(rest.len());
+    let (quoted, after) = (&rest[..last], rest.get(last + 1..).unwrap_or_default());
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._|-".contains(letter);
+    let is_name = quoted.len() <= 32 && quoted.chars().all(plain);
+    if is_name && (before.ends_with("command ") || after.starts_with(" command")) {
+        return said.to_owned();
+    }
+    format!("{before}'?'{after}")
 }
 
 /// Why an operation cannot run on a lease on which `MULTI` was sent.
@@ -203,11 +227,11 @@ pub(super) fn unanswered(error: RedisError, deadline: Deadline, endpoint: &str) 
         ErrorKind::DeadlineExceeded => {
             "no reply in time; REDIS_READ_TIMEOUT and REDIS_WRITE_TIMEOUT are the limits".to_owned()
         }
-        _ => format!("the connection was lost before the reply: {error}"),
+        _ => format!("the connection was lost before the reply: {}", text(&error)),
     };
     Error::new(kind, Phase::Operation, message)
         .with_endpoint(endpoint)
-        .with_source(Arc::new(error))
+        .with_driver_error(error)
 }
 
 /// An error of an operation. Where the connection failed under it, the outcome is
@@ -216,8 +240,7 @@ impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
         let kind = classify(&error);
         let lost = matches!(error.kind(), Driver::Io | Driver::Parse);
-        let ours =
-            Self::new(kind, Phase::Operation, error.to_string()).with_source(Arc::new(error));
+        let ours = Self::new(kind, Phase::Operation, text(&error)).with_driver_error(error);
         if lost {
             ours.with_outcome_unknown()
         } else {
@@ -230,8 +253,31 @@ impl From<RedisError> for Error {
 mod tests {
     use redis::{RedisError, ServerErrorKind};
 
-    use super::{classify, classify_code};
+    use super::{classify, classify_code, without_arguments};
     use crate::ErrorKind;
+
+    #[test]
+    fn arguments_that_a_server_repeats_are_left_out() {
+        for (said, told) in [
+            (
+                "unknown command 'GOT', with args beginning with: 'secret' ",
+                "unknown command 'GOT'",
+            ),
+            (
+                "wrong number of arguments for 'get' command",
+                "wrong number of arguments for 'get' command",
+            ),
+            (
+                "No such key 'se'cret' or consumer group 'secret' in XREADGROUP",
+                "No such key '?' in XREADGROUP",
+            ),
+            ("unknown command 'se cret'", "unknown command '?'"),
+            ("cut off 'secret", "cut off '?'"),
+            ("value is not an integer", "value is not an integer"),
+        ] {
+            assert_eq!(without_arguments(said), told);
+        }
+    }
 
     #[test]
     fn codes_that_the_driver_does_not_know() {

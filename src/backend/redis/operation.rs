@@ -10,6 +10,7 @@ use super::arguments::Arguments;
 use super::commands::{self, Nature};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::{Envelope, Operation};
+use crate::security::values_are_masked;
 
 /// The longest word that a server takes (`proto-max-bulk-len`).
 const LONGEST: usize = 512 << 20;
@@ -201,13 +202,31 @@ impl Operation for RedisCommand {
             count => format!("{name}{}", " ?".repeat(count)).into(),
         }
     }
+
+    fn each_value(&self, see: &mut dyn FnMut(&str)) {
+        for word in self.words().skip(1) {
+            std::str::from_utf8(word).into_iter().for_each(&mut *see);
+        }
+    }
 }
 
 impl fmt::Debug for RedisCommand {
-    /// Shows no argument.
+    /// Shows no argument, unless values are not masked and this is no command that takes
+    /// passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SECRET: [&str; 5] = ["AUTH", "HELLO", "CONFIG", "ACL", "MIGRATE"];
+        let name = self.name().unwrap_or("AUTH");
+        let hides = SECRET
+            .iter()
+            .any(|secret| name.eq_ignore_ascii_case(secret));
+        let command = if hides || values_are_masked() {
+            self.statement()
+        } else {
+            let words = self.words().map(String::from_utf8_lossy);
+            words.collect::<Vec<_>>().join(" ").into()
+        };
         f.debug_struct("RedisCommand")
-            .field("command", &self.statement())
+            .field("command", &command)
             .field("envelope", &self.envelope)
             .finish_non_exhaustive()
     }

@@ -1,10 +1,16 @@
 //! A reply as plain data.
 
+use std::fmt;
+
 use redis::{Value, VerbatimFormat};
+
+use crate::security::values_are_masked;
 
 /// What a command answered, with strings as text or as bytes; see
 /// [`RedisConnection::run`](super::RedisConnection::run).
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Its `Debug` shows lengths instead of strings while values are [masked](crate::security).
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
     /// Nothing there.
@@ -26,6 +32,29 @@ pub enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// An error inside a list, such as that of one command of a transaction.
     Error(String),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = values_are_masked();
+        match self {
+            Self::Nil => f.write_str("Nil"),
+            Self::Int(number) => write!(f, "Int({number})"),
+            Self::Double(number) => write!(f, "Double({number})"),
+            Self::Bool(truth) => write!(f, "Bool({truth})"),
+            Self::Text(text) if masked => write!(f, "Text({} bytes)", text.len()),
+            Self::Text(text) => f.debug_tuple("Text").field(text).finish(),
+            Self::Bytes(bytes) if masked => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Bytes(bytes) => f.debug_tuple("Bytes").field(bytes).finish(),
+            Self::List(items) => f.debug_tuple("List").field(items).finish(),
+            Self::Map(pairs) => f.debug_tuple("Map").field(pairs).finish(),
+            Self::Error(text) if masked => {
+                let code = text.split(' ').next().unwrap_or_default();
+                write!(f, "Error({code:?})")
+            }
+            Self::Error(text) => f.debug_tuple("Error").field(text).finish(),
+        }
+    }
 }
 
 impl Reply {

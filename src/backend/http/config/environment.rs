@@ -32,7 +32,10 @@ impl HttpConfig {
         if vars.flag("HTTP_ENABLED") != Some(true) {
             return None;
         }
-        let mut config = Self::new(vars.secret_text("HTTP_BASE_URL").unwrap_or_default());
+        let mut config = Self::new("");
+        if let Some(url) = vars.secret_text("HTTP_BASE_URL") {
+            config.base_url = url;
+        }
         config.read_manners(vars);
         config.read_login(vars);
         config.read_headers(vars);
@@ -91,7 +94,7 @@ impl HttpConfig {
             config = config.bearer_token(token);
         }
         if let Some(user) = user {
-            config = config.basic_auth(user, password.unwrap_or_default());
+            config = config.basic_auth(user, password.unwrap_or_else(|| "".into()));
         }
         if let Some(key) = key {
             let header = vars.text("HTTP_API_KEY_HEADER");
@@ -104,11 +107,16 @@ impl HttpConfig {
         let Some(text) = vars.secret_text("HTTP_HEADERS") else {
             return;
         };
-        for item in text.split(',').filter(|item| !item.trim().is_empty()) {
+        for item in text
+            .expose()
+            .split(',')
+            .filter(|item| !item.trim().is_empty())
+        {
             match item.split_once(':') {
                 Some((name, value)) => {
-                    let header = (name.trim().to_owned(), value.trim().into());
-                    self.headers.push(header);
+                    let value = vars.open("HTTP_HEADERS", value.trim().into());
+                    let header = value.map(|value| (name.trim().to_owned(), value));
+                    self.headers.extend(header);
                 }
                 None => vars.mistake("HTTP_HEADERS", "***", "Name:value,Name:value"),
             }

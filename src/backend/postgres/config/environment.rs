@@ -35,7 +35,7 @@ impl PostgresConfig {
         }
         let mut config = Self::new();
         if let Some(url) = url {
-            config.read_url("DATABASE_URL", &url, vars);
+            config.read_url("DATABASE_URL", url.expose(), vars);
         }
         config.read_vars(vars);
         config.check(vars);
@@ -58,7 +58,7 @@ impl PostgresConfig {
         self.database = vars.text("DB_NAME").or(self.database.take());
         self.user = vars.text("DB_USER").or(self.user.take());
         if let Some(password) = vars.secret_text("DB_PASSWORD") {
-            self.password = Some(password.into());
+            self.password = Some(password);
         }
         if let Some(mode) = vars.text("DB_SSL_MODE") {
             match mode.parse() {

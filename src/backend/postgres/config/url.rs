@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
 
 use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
-use crate::config::Vars;
+use crate::config::{ESCAPED, Vars, is_torn};
 use crate::error::Error;
 
 impl PostgresConfig {
@@ -50,6 +51,10 @@ impl PostgresConfig {
             vars.mistake(name, "not a PostgreSQL URL", FORM);
             return;
         };
+        if is_torn(url) {
+            vars.mistake(name, "***", ESCAPED);
+            return;
+        }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -83,7 +88,7 @@ impl PostgresConfig {
         }
         match files {
             (Some(cert), Some(key)) => {
-                self.tls = std::mem::take(&mut self.tls).client_certificate(cert, key);
+                self.tls = std::mem::take(&mut self.tls).client_certificate(&*cert, &*key);
             }
             (None, None) => {}
             _ => vars.mistake(name, "one of sslcert and sslkey", "both or neither"),
@@ -166,8 +171,8 @@ fn split_port(host: &str) -> (&str, &str) {
     host.split_once(':').unwrap_or((host, ""))
 }
 
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+fn decoded(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(percent_decode_str(text).decode_utf8_lossy().into_owned())
 }
 
 #[cfg(test)]

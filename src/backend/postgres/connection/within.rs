@@ -91,7 +91,7 @@ impl PostgresConnection {
         let error = match ours(error, Phase::Operation) {
             // A call after the one that the fuse ended.
             error if error.kind() == ErrorKind::ConnectionLost && self.fuse.is_blown() => {
-                left_at_deadline(&error)
+                left_at_deadline(error)
             }
             error => error,
         };

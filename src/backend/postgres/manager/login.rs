@@ -12,7 +12,7 @@ use r2d2_postgres::PostgresConnectionManager;
 use super::super::config::{Host, TargetSession};
 use super::super::connection::PostgresConnection;
 use super::super::connector::Way;
-use super::super::errors::ours;
+use super::super::errors::{self, ours};
 use super::super::fuse::{Fuse, Then};
 use super::super::probe;
 use super::{Postgres, Target, about};
@@ -146,7 +146,11 @@ impl Postgres {
         config.notice_callback(|notice| {
             // A reset rolls back whether there is a transaction or not.
             if *notice.code() != SqlState::NO_ACTIVE_SQL_TRANSACTION {
-                log::info!("PostgreSQL: {}: {}", notice.severity(), notice.message());
+                log::info!(
+                    "PostgreSQL: {}: {}",
+                    notice.severity(),
+                    errors::notice(&notice)
+                );
             }
         });
         config

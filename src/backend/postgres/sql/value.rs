@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::security::values_are_masked;
+
 /// A value bound to a parameter of [`Sql`](crate::Sql).
 ///
 /// It has no type of PostgreSQL's: the server converts it into the parameter's, as it does
@@ -56,6 +58,17 @@ impl SqlValue {
         }
     }
 
+    /// Calls `see` with each text in it.
+    pub(in super::super) fn each_text(&self, see: &mut dyn FnMut(&str)) {
+        match self {
+            Self::Text(text) => see(text),
+            Self::Bytes(bytes) => std::str::from_utf8(bytes).into_iter().for_each(see),
+            Self::Json(json) => each_text_of_json(json, see),
+            Self::Array(values) => values.iter().for_each(|value| value.each_text(see)),
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) => {}
+        }
+    }
+
     /// Whether there is a text with a NUL character in it.
     pub(in super::super) fn has_nul(&self) -> bool {
         match self {
@@ -63,6 +76,20 @@ impl SqlValue {
             Self::Array(values) => values.iter().any(Self::has_nul),
             _ => false,
         }
+    }
+}
+
+fn each_text_of_json(json: &serde_json::Value, see: &mut dyn FnMut(&str)) {
+    use serde_json::Value;
+    match json {
+        Value::String(text) => see(text),
+        Value::Array(values) => values
+            .iter()
+            .for_each(|value| each_text_of_json(value, see)),
+        Value::Object(fields) => fields
+            .values()
+            .for_each(|value| each_text_of_json(value, see)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -81,9 +108,21 @@ fn size_of_json(json: &serde_json::Value) -> usize {
     }
 }
 
-/// The variant, not the value, which may be a secret.
+/// The variant; the value, which may be a secret, only where values are not masked.
 impl fmt::Debug for SqlValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !values_are_masked() {
+            return match self {
+                Self::Null => f.write_str("Null"),
+                Self::Bool(value) => f.debug_tuple("Bool").field(value).finish(),
+                Self::Int(value) => f.debug_tuple("Int").field(value).finish(),
+                Self::Float(value) => f.debug_tuple("Float").field(value).finish(),
+                Self::Text(value) => f.debug_tuple("Text").field(value).finish(),
+                Self::Bytes(value) => f.debug_tuple("Bytes").field(value).finish(),
+                Self::Json(value) => f.debug_tuple("Json").field(value).finish(),
+                Self::Array(values) => f.debug_tuple("Array").field(values).finish(),
+            };
+        }
         f.write_str(match self {
             Self::Null => "Null",
             Self::Bool(_) => "Bool(_)",

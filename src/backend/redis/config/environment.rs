@@ -46,7 +46,7 @@ impl RedisConfig {
         }
         let mut config = Self::new();
         if let Some(url) = url {
-            match Self::new().with_url(&url) {
+            match Self::new().with_url(url.expose()) {
                 Ok(read) => config = read,
                 Err(mistake) => vars.mistake(
                     "REDIS_URL",
@@ -108,7 +108,7 @@ impl RedisConfig {
             self.user = Some(user);
         }
         if let Some(password) = vars.secret_text("REDIS_PASSWORD") {
-            self.password = Some(password.into());
+            self.password = Some(password);
         }
     }
 

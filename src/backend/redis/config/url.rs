@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{Address, DEFAULT_PORT, RedisConfig, Topology};
+use crate::config::{ESCAPED, is_torn};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::security::Tls;
 
@@ -25,6 +26,9 @@ impl RedisConfig {
     }
 
     pub(super) fn with_url(mut self, text: &str) -> Result<Self, String> {
+        if is_torn(text) {
+            return Err(ESCAPED.into());
+        }
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         let encrypted = match url.scheme() {
             "redis" | "valkey" => false,
@@ -33,7 +37,8 @@ impl RedisConfig {
                 self.topology = Topology::Single(Address::Unix(decoded(url.path())?.into()));
                 return self.with_query(&url);
             }
-            other => return Err(format!("scheme `{other}`, accepted: redis, rediss, unix")),
+            // What was given may be anything, a password too: it is not repeated.
+            _ => return Err("the scheme is none of redis, rediss, unix".into()),
         };
         let host = match url.host() {
             // `redis` is no scheme that the URL standard knows, so the host comes
@@ -55,7 +60,7 @@ impl RedisConfig {
             self.tls = Some(match url.fragment() {
                 None => Tls::new(),
                 Some("insecure") => Tls::new().danger_trust_any_certificate(),
-                Some(other) => return Err(format!("fragment `{other}`, accepted: insecure")),
+                Some(_) => return Err("the fragment is not `insecure`".into()),
             });
         }
         let path = url.path().trim_matches('/');
@@ -73,11 +78,15 @@ impl RedisConfig {
                 ("pass" | "password", password) => self.password = Some(password.into()),
                 ("protocol", "resp3" | "3") => self.resp3 = true,
                 ("protocol", "resp2" | "2") => self.resp3 = false,
-                ("protocol", other) => {
-                    return Err(format!("protocol `{other}`, accepted: resp2, resp3"));
-                }
+                ("protocol", _) => return Err("the protocol is none of resp2, resp3".into()),
                 ("client_name", name) => self.client_name = name.into(),
-                (other, _) => return Err(format!("unknown parameter `{other}`")),
+                _ => {
+                    return Err(
+                        "the parameters are not among db, user, pass, password, protocol, \
+                                client_name"
+                            .into(),
+                    );
+                }
             }
         }
         Ok(self)
@@ -91,6 +100,5 @@ fn decoded(text: &str) -> Result<String, String> {
 }
 
 fn database(text: &str) -> Result<i64, String> {
-    text.parse()
-        .map_err(|_| format!("database `{text}`, accepted: a number"))
+    text.parse().map_err(|_| "the database is no number".into())
 }

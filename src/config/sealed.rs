@@ -1,0 +1,117 @@
+//! Sealed values in settings: opened where they are read, sealed where they are shown.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+use super::url::Parts;
+use super::vars::Vars;
+use crate::security::{FORM, SEALED, SealingKey, Secret};
+
+pub(crate) const KEY: &str = "SECURITY_ENCRYPTION_KEY";
+
+/// What is done about secrets and values.
+pub(crate) struct Protection {
+    /// What passwords are sealed with before they are shown; `None` if they are not shown.
+    pub(super) key: Option<SealingKey>,
+    /// Whether values are masked, if anybody said so.
+    pub(crate) mask: Option<bool>,
+}
+
+impl Protection {
+    pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Self {
+        let wanted = vars.flag("SECURITY_ENCRYPT_PASSWORDS").unwrap_or(true);
+        Self {
+            key: vars.sealing_key().filter(|_| wanted),
+            mask: vars.flag("SECURITY_MASK_SENSITIVE_DATA"),
+        }
+    }
+}
+
+impl Vars<'_> {
+    /// The key that opens sealed values.
+    pub(crate) fn sealing_key(&mut self) -> Option<SealingKey> {
+        let (setting, text) = self.written(KEY)?;
+        let key = SealingKey::from_text(text.expose());
+        if key.is_err() {
+            self.mistake(&setting, "***", FORM);
+        }
+        key.ok()
+    }
+
+    /// The secret itself, where it, or the password in this URL, is sealed.
+    pub(crate) fn open(&mut self, setting: &str, secret: Secret) -> Option<Secret> {
+        if !has_sealed(secret.expose()) {
+            return Some(secret);
+        }
+        let mistakes = self.mistakes().len();
+        let Some(key) = self.sealing_key() else {
+            // Unless there is one that is none.
+            if self.mistakes().len() == mistakes {
+                let accepted = "a sealed value only with the key that opens it: set \
+                                SECURITY_ENCRYPTION_KEY or SECURITY_ENCRYPTION_KEY_FILE";
+                self.mistake(setting, "***", accepted);
+            }
+            return None;
+        };
+        match opened(secret.expose(), &key) {
+            Ok(opened) => Some(opened),
+            Err(accepted) => {
+                self.mistake(setting, "***", accepted);
+                None
+            }
+        }
+    }
+}
+
+/// Whether the text is sealed, or is a URL with something that is.
+fn has_sealed(text: &str) -> bool {
+    let escaped = || text.to_ascii_lowercase().contains("sealed%3a");
+    text.trim_start().starts_with(SEALED)
+        || text.contains("://") && (text.contains(SEALED) || escaped())
+}
+
+const IN_A_URL: &str =
+    "in a URL, a sealed value only as the password before the host, or for all of it";
+
+fn opened(text: &str, key: &SealingKey) -> Result<Secret, &'static str> {
+    let open = |text: &str| {
+        key.open(text).map_err(|_| {
+            "a value that SECURITY_ENCRYPTION_KEY opens: this one was sealed with another key, or \
+             changed since"
+        })
+    };
+    if text.trim_start().starts_with(SEALED) {
+        return open(text);
+    }
+    let url = Parts::of(text).ok_or(IN_A_URL)?;
+    if has_sealed(&format!("://{}{}{}", url.user, url.hosts, url.tail)) {
+        return Err(IN_A_URL);
+    }
+    let password = open(&url.password)?;
+    let password =
+        Zeroizing::new(utf8_percent_encode(password.expose(), NON_ALPHANUMERIC).to_string());
+    Ok(Secret::from(url.with_password(&password)))
+}
+
+/// A secret as it may be shown: sealed if there is a key, else `***`; of a URL the password alone,
+/// where that is certain to be all.
+pub(super) fn shown(secret: &str, key: Option<&SealingKey>) -> String {
+    let hide = |text: &str| match key {
+        None => "***".to_owned(),
+        Some(_) if text.starts_with(SEALED) => text.to_owned(),
+        Some(key) => key.seal(&Secret::from(text)),
+    };
+    let Some((_, rest)) = secret.split_once("://") else {
+        return hide(secret);
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    if rest[end..].contains(['@', '?', '#']) {
+        // A password may be there, too.
+        return hide(secret);
+    }
+    match Parts::of(secret) {
+        Some(url) => url.with_password(&hide(&url.password)),
+        None if rest.contains('@') => hide(secret),
+        None => secret.to_owned(),
+    }
+}
