@@ -329,7 +329,7 @@ impl Error {
     /// use millpond::{Error, ErrorKind, Phase};
     /// use std::error::Error as _;
     ///
-    /// let driver = std::num::ParseIntError::clone(&"x".parse::<i32>().unwrap_err());
+    /// let driver = "x".parse::<i32>().unwrap_err();
     /// let error = Error::new(ErrorKind::Other, Phase::Operation, "not a number")
     ///     .with_driver_error(driver.clone());
     /// assert!(error.source().unwrap().to_string().contains("ParseIntError; its text"));

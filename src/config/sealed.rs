@@ -98,7 +98,7 @@ fn opened(text: &str, key: &SealingKey) -> Result<Secret, &'static str> {
 pub(super) fn shown(secret: &str, key: Option<&SealingKey>) -> String {
     let hide = |text: &str| match key {
         None => "***".to_owned(),
-        Some(_) if text.starts_with(SEALED) => text.to_owned(),
+        Some(key) if key.open(text).is_ok() => text.to_owned(),
         Some(key) => key.seal(&Secret::from(text)),
     };
     let Some((_, rest)) = secret.split_once("://") else {

@@ -15,6 +15,24 @@
 //! [`init_from_env`] (feature `logging`) installs a logger: text or a JSON object per line, to
 //! standard error or to a file. A program that has a logger needs nothing of it.
 //!
+//! # Drivers
+//!
+//! Drivers log through the same facade, and below `info` some print what must not be in a log:
+//! `tokio_postgres` statements and their parameters, `ureq_proto` heads of requests with logins
+//! and tokens, `rustls` what was said in a handshake. The logger of [`init_from_env`] writes
+//! nothing of drivers below `info`. In a program with a logger of its own Millpond has no say:
+//! give that logger a filter which keeps these targets at `info`, as with `env_logger`
+//!
+//! ```text
+//! RUST_LOG=debug,bson=info,mongodb=info,postgres=info,r2d2=info,redis=info,rustls=info,tokio_postgres=info,ureq=info,ureq_proto=info
+//! ```
+//!
+//! or build it without them: `log`'s feature `release_max_level_info` leaves records below `info`
+//! out of a release altogether. What Millpond itself logs, under targets that begin with
+//! `millpond`, has no value and no secret at any level; see [`security`](crate::security).
+//!
+//! # Switches
+//!
 //! ```
 //! use millpond::logging::Switches;
 //!

@@ -340,6 +340,12 @@ fn without_values(message: &str) -> String {
     if !values_are_masked() {
         return message.to_owned();
     }
+    // What a script of `$where` or `$function` fails with is a piece of it.
+    let told = message.split_once(":: caused by :: ");
+    let message = match told {
+        Some((told, cause)) if cause.contains("Error: ") => told.trim_end(),
+        _ => message,
+    };
     let text = unquoted(message, '{', '}');
     unquoted(&text, '"', '"').into_owned()
 }
@@ -377,6 +383,8 @@ mod tests {
         );
         let text = "dup key: { mail: \"a } secret\" }, invalid type: string \"secret\", expected";
         assert!(!without_values(text).contains("secret"));
+        let text = "Executor error during find command :: caused by :: ReferenceError: secret is";
+        assert_eq!(without_values(text), "Executor error during find command");
     }
 
     #[test]
