@@ -213,7 +213,7 @@ where
     };
     show(what, &manager);
     let pool = Pool::builder().max_size(1).name(what.to_owned());
-    let pool = pool.connection_timeout(Duration::from_secs(2));
+    let pool = pool.connection_timeout(Duration::from_millis(700));
     let pool = pool.build_unchecked(manager);
     let error = pool.get().err().expect("refused");
     show_error(what, &error);
