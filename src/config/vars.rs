@@ -188,11 +188,15 @@ impl<'a> Vars<'a> {
         }
     }
 
-    /// Nothing is sealed without a backend.
+    /// Without a backend nothing can be opened.
     #[cfg(all(feature = "exporter", not(feature = "_net")))]
-    #[expect(clippy::unnecessary_wraps, clippy::unused_self)]
-    fn open(&mut self, _: &str, secret: Secret) -> Option<Secret> {
-        Some(secret)
+    fn open(&mut self, setting: &str, secret: Secret) -> Option<Secret> {
+        if !secret.expose().trim_start().starts_with("sealed:") {
+            return Some(secret);
+        }
+        let accepted = "a value that is not sealed, unless a backend of millpond is on";
+        self.mistake(setting, "***", accepted);
+        None
     }
 
     /// A secret URL that overrules these variables where they are set in an earlier layer, and is

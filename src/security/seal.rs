@@ -87,7 +87,7 @@ impl SealingKey {
 
     /// The key as [`from_text`](Self::from_text) takes it, in base64.
     pub fn to_text(&self) -> Secret {
-        Secret::from(BASE64_STANDARD.encode(&*self.0))
+        Secret::from(BASE64_STANDARD.encode(self.0.as_slice()))
     }
 
     /// The secret in a form that only this key opens. Each call gives another one.
@@ -160,7 +160,6 @@ fn wrong(message: &str) -> Error {
 
 fn fill(bytes: &mut [u8]) {
     // A key or a nonce that is not random would give everything away, so there is no going on.
-    #[expect(clippy::expect_used, reason = "documented")]
     getrandom::fill(bytes).expect("random numbers of the operating system");
 }
 
@@ -187,7 +186,9 @@ mod tests {
         let bytes: Vec<u8> = (0..32).map(|n| n * 8 + 7).collect();
         let standard = BASE64_STANDARD.encode(&bytes);
         let url_safe = BASE64_URL_SAFE_NO_PAD.encode(&bytes);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+        let hex = bytes
+            .iter()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02X}"));
         for text in [&standard, &url_safe, &hex, &format!(" {standard}\n")] {
             let key = SealingKey::from_text(text).expect("a key");
             assert_eq!(&key.0[..], &bytes[..]);

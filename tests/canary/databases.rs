@@ -101,6 +101,11 @@ pub(super) fn postgres(hub: &Hub, servers: &Servers) {
         Sql::new("SELECT ($1::jsonb ->> 'mail')::int").bind(json),
     );
 
+    postgres_faults(&pool, servers);
+}
+
+fn postgres_faults(pool: &Pool<Postgres>, servers: &Servers) {
+    let one = |sql: &'static str| Sql::new(sql).bind(marked("bind"));
     let mut lease = pool.get().expect("a lease");
     let refused = lease.query(
         "INSERT INTO t (id, mail) VALUES (9, $1)",
@@ -116,10 +121,10 @@ pub(super) fn postgres(hub: &Hub, servers: &Servers) {
     drop(lease);
 
     let kill = "SELECT pg_terminate_backend(pg_backend_pid()), $1::text";
-    fails(&pool, one(kill).idempotent(false));
+    fails(pool, one(kill).idempotent(false));
     servers.postgres.freeze();
     let late = fails(
-        &pool,
+        pool,
         one("SELECT $1::text").deadline(Duration::from_millis(300)),
     );
     servers.postgres.thaw();
@@ -136,7 +141,7 @@ pub(super) fn postgres(hub: &Hub, servers: &Servers) {
             .bind(mail)
             .bind(if id % 10 == 7 { -1 } else { 1 })
     });
-    assert_eq!(run_batch(&pool, rows.collect()), 8);
+    assert_eq!(run_batch(pool, rows.collect()), 8);
     let others = (0..6).map(|n| {
         let sql = Sql::new("UPDATE t SET n = $1::text::int WHERE mail = $2");
         let n = if n % 3 == 1 {
@@ -146,7 +151,7 @@ pub(super) fn postgres(hub: &Hub, servers: &Servers) {
         };
         sql.bind(n).bind(marked("bind"))
     });
-    assert!(run_batch(&pool, others.collect()) >= 2);
+    assert!(run_batch(pool, others.collect()) >= 2);
 
     let config = PostgresConfig::new()
         .host("127.0.0.1")

@@ -78,7 +78,9 @@ fn main() {
 fn leaks(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
     let bytes: Vec<_> = MARK.bytes().map(|byte| byte.to_string()).collect();
-    let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = MARK
+        .bytes()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     lower.contains(&MARK.to_ascii_lowercase())
         || line.contains(BASIC)
         || lower.contains(&hex)

@@ -67,7 +67,7 @@ fn exporter(hub: &Hub) {
     let bad = Exporter::builder(hub)
         .token(format!("{MARK} {MARK}\n"))
         .start();
-    show_error("exporter", &bad.err().expect("no token"));
+    show_error("exporter", &bad.expect_err("no token"));
 }
 
 fn ask(address: SocketAddr, path: &str, token: &str) -> String {

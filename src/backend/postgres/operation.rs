@@ -210,7 +210,7 @@ impl fmt::Debug for Sql {
         let masked = self.statement.masked();
         let hides = values_are_masked() || self.sql().to_ascii_lowercase().contains("password");
         let (sql, params): (&str, &dyn fmt::Debug) = if hides {
-            (&masked, &self.params.len())
+            (masked, &self.params.len())
         } else {
             (self.sql(), &self.params)
         };
