@@ -46,7 +46,8 @@
 //! - [`Error::source`](std::error::Error::source) is a stand-in that names the driver's error and
 //!   prints nothing of it, because programs print whole chains of causes. The driver's own error
 //!   is had by [`Error::driver_error`](crate::Error::driver_error), and what it prints is its
-//!   own affair. Causes without values (I/O, TLS, HTTP's statuses) stay as they are.
+//!   own affair. Causes without values (I/O, TLS, HTTP's statuses, PostgreSQL's refusals of a
+//!   login) stay as they are, so that `source().downcast_ref()` finds them at once.
 //! - `Debug` of operations, replies and outcomes shows their form alone.
 //! - Statements in logs are without literals, whether this is on or off.
 //!
@@ -63,6 +64,7 @@
 //! - What the author of a database's function or trigger puts into `RAISE`, beyond the values of
 //!   the operation that caused it; and values that are part of an operation's *names*, such as a
 //!   table's or a path's.
+//! - With masking off, what a service repeats of its own login in a body that is shown.
 //! - Managers that are not Millpond's print their errors as they are.
 //! - The quarantine's lines hold the operations whole: they are data.
 //! - Sealing protects a file that is read by somebody without the key, and nothing else.

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use postgres::error::{DbError, ErrorPosition, SqlState};
 
@@ -146,7 +147,13 @@ pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
     if let Some(advice) = advice(kind, phase) {
         let _ = write!(message, "; {advice}");
     }
-    Error::new(kind, phase, message).with_driver_error(error)
+    let ours = Error::new(kind, phase, message);
+    if phase == Phase::Connect {
+        // A login carries no values, and no server repeats its password.
+        ours.with_source(Arc::new(error))
+    } else {
+        ours.with_driver_error(error)
+    }
 }
 
 /// An operation's error that the server gave because we asked it to cancel.

@@ -64,7 +64,7 @@ pub(super) fn login_failed(error: postgres::Error, timeout: Duration) -> Error {
             if error.as_db_error().is_none() =>
         {
             unreached(kind, &chain_of(&error), timeout, "DB_HOST and DB_PORT")
-                .with_driver_error(error)
+                .with_source(Arc::new(error))
         }
         _ => ours(error, Phase::Connect),
     }

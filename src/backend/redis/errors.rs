@@ -121,9 +121,15 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
         ErrorKind::Overloaded => "; the server takes no more work for now",
         _ => "",
     };
-    Error::new(kind, Phase::Connect, format!("{}{hint}", text(&error)))
-        .with_endpoint(endpoint)
-        .with_driver_error(error)
+    // A server that does not know HELLO repeats the password in it.
+    let said = error.to_string();
+    let told = without_arguments(&said);
+    let ours = Error::new(kind, Phase::Connect, format!("{told}{hint}")).with_endpoint(endpoint);
+    if told == said {
+        ours.with_driver_error(error)
+    } else {
+        ours
+    }
 }
 
 /// An error while connecting to a Cluster. The driver puts what went wrong with
@@ -147,10 +153,12 @@ pub(super) fn connecting_cluster(error: RedisError, endpoint: &str) -> Error {
     Error::new(
         kind,
         Phase::Connect,
-        format!("{}; check REDIS_CLUSTER_NODES", text(&error)),
+        format!(
+            "{}; check REDIS_CLUSTER_NODES",
+            without_arguments(&error.to_string())
+        ),
     )
     .with_endpoint(endpoint)
-    .with_driver_error(error)
 }
 
 fn names_database(error: &RedisError) -> bool {
