@@ -1,5 +1,6 @@
 //! What of values is shown, and what of texts that repeat them.
 
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
