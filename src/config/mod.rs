@@ -17,16 +17,31 @@ mod known;
 mod layers;
 #[cfg(feature = "_net")]
 mod plan;
+#[cfg(all(
+    test,
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    feature = "http",
+    feature = "batch",
+    feature = "toml"
+))]
+mod random;
 mod source;
 #[cfg(test)]
 mod tests;
+mod text;
 mod vars;
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::known::nearest_of;
 #[cfg(feature = "_net")]
 pub use self::layers::{Config, Setting, Value};
 #[cfg(feature = "_net")]
 pub(crate) use self::plan::{Plan, PoolPlan};
 pub use self::source::Source;
+#[cfg(feature = "_net")]
+pub(crate) use self::text::{ESCAPED, Login, bare, is_host, login, printable, shown};
 pub use self::vars::Mistake;
 #[cfg(feature = "_net")]
 pub(crate) use self::vars::refusal;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::source::Source;
+use super::text::shown;
 use crate::error::{Error, ErrorKind, Phase};
 #[cfg(any(feature = "_net", feature = "exporter"))]
 use crate::security::read_secret;
@@ -21,16 +22,21 @@ pub(crate) struct Found {
 /// Where the value of a variable is looked up.
 type Lookup<'a> = Box<dyn Fn(&str) -> Option<Found> + 'a>;
 
+/// Some thirty years: what clocks, drivers and systems still add to the time of day.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
 /// A set of variables to read settings from, and the mistakes found so far.
 pub(crate) struct Vars<'a> {
     lookup: Lookup<'a>,
     mistakes: Vec<Mistake>,
     /// Variables that a URL overrules if they are in an earlier layer than this.
-    overruled: Option<(&'static [&'static str], usize)>,
+    overruled: (Vec<&'static str>, usize),
+    /// Secrets that were read from the files that `NAME_FILE` names.
+    from_files: Vec<String>,
 }
 
 /// One thing that is wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Mistake {
     /// The variable, and where its value is set, if it is in a file or of one pool.
@@ -62,7 +68,8 @@ impl<'a> Vars<'a> {
         Self {
             lookup: Box::new(lookup),
             mistakes: Vec::new(),
-            overruled: None,
+            overruled: (Vec::new(), 0),
+            from_files: Vec::new(),
         }
     }
 
@@ -88,10 +95,9 @@ impl<'a> Vars<'a> {
     /// The variable, unless it is unset or empty, which is the same, or overruled.
     fn find(&mut self, name: &str) -> Option<Found> {
         let found = (self.lookup)(name)?;
-        if let Some((names, rank)) = self.overruled
-            && found.rank < rank
-            && names.contains(&name)
-        {
+        let setting = name.strip_suffix("_FILE").unwrap_or(name);
+        let (names, rank) = &self.overruled;
+        if found.rank < *rank && (names.contains(&name) || names.contains(&setting)) {
             return None;
         }
         if found.text.is_none() {
@@ -141,8 +147,11 @@ impl<'a> Vars<'a> {
             .ok()
             .filter(|seconds| *seconds > 0.0);
         let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        // What is next to nothing is rounded to nothing.
+        let duration = duration.filter(|time| !time.is_zero() && *time <= LONGEST);
         if duration.is_none() {
-            self.mistake(name, &value, "seconds, more than 0, such as 2.5");
+            let accepted = "seconds, more than 0, such as 2.5, and at most 1000000000";
+            self.mistake(name, &value, accepted);
         }
         duration
     }
@@ -153,6 +162,7 @@ impl<'a> Vars<'a> {
         let requests = self.parse::<u32>(name, accepted)?;
         if !(1..=1_000_000).contains(&requests) {
             self.mistake(name, &requests.to_string(), accepted);
+            return None;
         }
         Some(requests)
     }
@@ -168,6 +178,7 @@ impl<'a> Vars<'a> {
             return given?.text;
         }
         let path = file?.text?;
+        self.from_files.push(name.to_owned());
         match read_secret(&path) {
             Ok(line) => Some(line),
             Err(error) => {
@@ -179,15 +190,21 @@ impl<'a> Vars<'a> {
         }
     }
 
-    /// A secret URL that overrules these variables where they are set in an earlier layer, and is
-    /// overruled by them otherwise.
+    /// A secret URL, which overrules the variables for its parts where these are set in an earlier
+    /// layer, and is overruled by them otherwise.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
-    pub(crate) fn url(&mut self, name: &str, parts: &'static [&'static str]) -> Option<String> {
+    pub(crate) fn url(&mut self, name: &str) -> Option<String> {
         let url = self.secret_text(name)?;
         let rank = |vars: &mut Self, name: &str| vars.find(name).map(|found| found.rank);
         let own = rank(self, name).max(rank(self, &format!("{name}_FILE")));
-        self.overruled = own.map(|rank| (parts, rank));
+        self.overruled = (super::known::parts(name).to_vec(), own.unwrap_or(0));
         Some(url)
+    }
+
+    /// The URL says something about this variable too.
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+    pub(crate) fn said_by_url(&mut self, name: &'static str) {
+        self.overruled.0.push(name);
     }
 
     /// Notes a mistake.
@@ -198,15 +215,44 @@ impl<'a> Vars<'a> {
             .find(|letter| !is_name(letter))
             .unwrap_or(setting.len());
         let (name, part) = setting.split_at(end);
-        let found = (self.lookup)(name);
-        self.mistakes.push(Mistake {
+        let is_from_file = self.from_files.iter().any(|known| known == name);
+        let found = if is_from_file {
+            (self.lookup)(&format!("{name}_FILE"))
+        } else {
+            (self.lookup)(name)
+        };
+        let part = shown(part);
+        let mistake = Mistake {
             setting: match found {
                 Some(found) => format!("{}{part}", found.source.label(name)),
-                None => setting.to_owned(),
+                None => format!("{name}{part}"),
             },
-            value: value.to_owned(),
+            value: shown(value),
             accepted: accepted.to_owned(),
-        });
+        };
+        // A variable may be looked at twice.
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    /// How many mistakes there are so far.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn count(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// Takes back the mistakes after so many, which may tell what they should not. Whether there
+    /// were any.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn retract(&mut self, count: usize) -> bool {
+        self.mistakes.drain(count..).next().is_some()
+    }
+
+    /// Whether there is no mistake so far.
+    #[cfg(feature = "_net")]
+    pub(crate) fn is_good(&self) -> bool {
+        self.mistakes.is_empty()
     }
 
     /// The mistakes so far.

@@ -15,6 +15,9 @@ use crate::config::Vars;
 use crate::error::Error;
 use crate::event::HandleEvent;
 
+/// More connections than any server takes; each has its place in memory from the beginning.
+const MOST_CONNECTIONS: u32 = 100_000;
+
 /// Configures and builds a [`Pool`].
 ///
 /// ```
@@ -213,11 +216,13 @@ impl<M: ManageConnection> Builder<M> {
 
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Self {
         let seconds = Duration::from_secs;
-        let max_size = vars
-            .parse::<u32>("POOL_MAX_CONNECTIONS", "a number from 1")
+        let accepted = format!("a number from 1 to {MOST_CONNECTIONS}");
+        let mut max_size = vars
+            .parse::<u32>("POOL_MAX_CONNECTIONS", &accepted)
             .unwrap_or(10);
-        if max_size == 0 {
-            vars.mistake("POOL_MAX_CONNECTIONS", "0", "a number from 1");
+        if !(1..=MOST_CONNECTIONS).contains(&max_size) {
+            vars.mistake("POOL_MAX_CONNECTIONS", &max_size.to_string(), &accepted);
+            max_size = 10;
         }
         let named = vars.parse::<u32>("POOL_MIN_CONNECTIONS", "a number from 0");
         if let Some(min_idle) = named.filter(|min_idle| *min_idle > max_size) {
@@ -237,8 +242,7 @@ impl<M: ManageConnection> Builder<M> {
         let times = vars.window("PERFORMANCE_RESPONSE_TIME_WINDOW");
         let errors = vars.window("PERFORMANCE_ERROR_RATE_WINDOW");
         Self::new()
-            // A mistake of its own, and reported.
-            .max_size(max_size.max(1))
+            .max_size(max_size)
             .min_idle(Some(named.unwrap_or(2).min(max_size)))
             .connection_timeout(timeout)
             .idle_timeout(Some(idle))

@@ -1,8 +1,7 @@
 //! TLS settings, and the rustls configuration made from them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,7 +12,9 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
+use crate::config::printable;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::security::read_regular;
 
 /// How a connection is encrypted: which authorities are trusted, which
 /// certificate is shown, what is checked.
@@ -155,10 +156,13 @@ impl Tls {
         };
         let chain = certificates(&read(certificate)?, certificate)?;
         let key = PrivateKeyDer::from_pem_slice(&read(key)?)
-            .map_err(|error| wrong(format!("client key {}: {error}", key.display())))?;
-        builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| wrong(format!("client certificate: {error}")))
+            .map_err(|error| wrong(format!("client key {}: {error}", printed(key))))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| {
+            wrong(format!(
+                "client certificate {}: {error}",
+                printed(certificate)
+            ))
+        })
     }
 
     fn roots(&self) -> Result<RootCertStore, Error> {
@@ -167,12 +171,18 @@ impl Tls {
             for certificate in certificates(&read(path)?, path)? {
                 roots
                     .add(certificate)
-                    .map_err(|error| wrong(format!("CA file {}: {error}", path.display())))?;
+                    .map_err(|error| wrong(format!("CA file {}: {error}", printed(path))))?;
             }
         } else {
-            let native = rustls_native_certs::load_native_certs();
-            let (added, _) = roots.add_parsable_certificates(native.certs);
-            if added == 0 {
+            static SYSTEM: OnceLock<RootCertStore> = OnceLock::new();
+            // Reading and parsing them takes milliseconds.
+            let system = SYSTEM.get_or_init(|| {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                roots
+            });
+            roots.extend(system.roots.iter().cloned());
+            if roots.is_empty() {
                 return Err(wrong(
                     "the system has no certificate authorities; name a CA file",
                 ));
@@ -181,6 +191,9 @@ impl Tls {
         Ok(roots)
     }
 }
+
+/// Certificates and keys are not longer than this.
+const LONGEST: u64 = 16 << 20;
 
 /// The bytes of a PEM file.
 #[cfg(feature = "redis")]
@@ -191,20 +204,22 @@ fn wrong(message: impl Into<String>) -> Error {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|error| {
-        wrong(format!("{} cannot be read: {error}", path.display())).with_source(Arc::new(error))
+    read_regular(path, LONGEST).map_err(|error| {
+        wrong(format!("{} cannot be read: {error}", printed(path))).with_source(Arc::new(error))
     })
+}
+
+/// A path as it is named in errors.
+fn printed(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }
 
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        .map_err(|error| wrong(format!("{}: {error}", printed(path))))?;
     if found.is_empty() {
-        return Err(wrong(format!(
-            "{} holds no PEM certificate",
-            path.display()
-        )));
+        return Err(wrong(format!("{} holds no PEM certificate", printed(path))));
     }
     Ok(found)
 }

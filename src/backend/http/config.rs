@@ -7,7 +7,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::config::Vars;
+use crate::config::{ESCAPED, Login as Place, Vars, login};
 use crate::error::Error;
 use crate::security::{Secret, Tls};
 
@@ -218,12 +218,14 @@ impl HttpConfig {
             }
             Ok(_) => {}
         }
-        for (name, value) in &self.headers {
+        for (number, (name, value)) in self.headers.iter().enumerate() {
             if !is_header(name, value.expose()) {
+                // Behind a comma in a value, a part of the value looks like a name.
                 vars.mistake(
-                    "HTTP_HEADERS",
-                    &format!("{name}:***"),
-                    "Name:value,Name:value",
+                    &format!("HTTP_HEADERS, header {}", number + 1),
+                    "***",
+                    "Name:value,Name:value without control characters, and without commas in \
+                     values",
                 );
             }
         }
@@ -267,6 +269,9 @@ impl HttpConfig {
     /// The base URL taken apart.
     pub(super) fn base(&self) -> Result<Base, String> {
         let accepted = "http:// or https://, a host, and perhaps a port and path";
+        if login(&self.base_url) != Place::InPlace {
+            return Err(format!("{accepted}: {ESCAPED}"));
+        }
         let url = Url::parse(&self.base_url).map_err(|error| format!("{accepted} ({error})"))?;
         let encrypted = match url.scheme() {
             "http" => false,
@@ -285,8 +290,14 @@ impl HttpConfig {
             text.map(String::from)
                 .map_err(|_| format!("{accepted}, in UTF-8"))
         };
-        let login = match url.password() {
-            Some(password) => Some((decoded(url.username())?, Secret::from(decoded(password)?))),
+        let (user, password) = (decoded(url.username())?, url.password());
+        if user.contains(':') {
+            return Err(format!("{accepted}, and no colon in the user"));
+        }
+        // A token is given as a user without a password.
+        let login = match password {
+            Some(password) => Some((user, Secret::from(decoded(password)?))),
+            None if !user.is_empty() => Some((user, Secret::from(""))),
             None => None,
         };
         Ok(Base {

@@ -53,7 +53,10 @@ impl Http {
         let base = config.base().map_err(wrong)?;
         let uri = Uri::try_from(format!("{}/", base.origin)).map_err(|e| wrong(e.to_string()))?;
         if base.encrypted && config.tls.trusts_any_certificate() {
-            log::warn!("HTTP: any certificate is trusted, so the server is not authenticated");
+            log::warn!(
+                "millpond: HTTP: certificate validation is off \
+                 (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
+            );
         }
         let driver = ureq::Agent::config_builder()
             .http_status_as_error(false)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use mongodb::options::{ClientOptions, ServerAddress, Tls as DriverTls, TlsOptions};
 
 use super::config::{Encryption, MongoDbConfig};
+use crate::config::{bare, is_host, shown};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::security::Tls;
 
@@ -21,7 +22,10 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
 /// The driver's address of a host as [`MongoDbConfig::host`] takes it.
 pub(super) fn address(host: &str, default_port: u16) -> Option<ServerAddress> {
     let mut address = ServerAddress::parse(host).ok()?;
-    if let ServerAddress::Tcp { port, .. } = &mut address {
+    if let ServerAddress::Tcp { host, port } = &mut address {
+        if !is_host(bare(host)) {
+            return None;
+        }
         port.get_or_insert(default_port);
     }
     Some(address)
@@ -33,8 +37,10 @@ fn addresses(config: &MongoDbConfig) -> Result<Vec<ServerAddress>, Error> {
         return Ok(address("localhost", config.port).into_iter().collect());
     }
     let parse = |host: &String| {
-        address(host, config.port)
-            .ok_or_else(|| wrong(format!("host (MONGODB_HOST): `{host}` is not an address")))
+        address(host, config.port).ok_or_else(|| {
+            let host = shown(host);
+            wrong(format!("host (MONGODB_HOST): `{host}` is not an address"))
+        })
     };
     config.hosts.iter().map(parse).collect()
 }

@@ -100,6 +100,12 @@ impl MongoDb {
     pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
         backend::adopt::<Self>();
         let options = driver::options(&config)?;
+        if driver::encrypts(&config).unwrap_or_default() && config.tls.trusts_any_certificate() {
+            log::warn!(
+                "millpond: MongoDB: certificate validation is off \
+                 (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
+            );
+        }
         let hosts = options.hosts.iter().map(ToString::to_string);
         let mut endpoint = hosts.collect::<Vec<_>>().join(",");
         if let Some(database) = &options.default_database {

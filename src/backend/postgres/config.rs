@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::Vars;
+use crate::config::{Vars, is_host};
 use crate::security::{Secret, Tls};
 
 mod environment;
 mod url;
 
 pub(super) const DEFAULT_PORT: u16 = 5432;
+
+/// The server has a number of milliseconds with 31 bits.
+const LONGEST_STATEMENT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Whether and how the connection is encrypted, in libpq's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -348,12 +351,11 @@ impl PostgresConfig {
     pub(super) fn check(&self, vars: &mut Vars<'_>) {
         for (host, port) in &self.hosts {
             if let Host::Tcp(name) = host {
-                let odd = |c: char| c.is_control() || c.is_whitespace();
-                if name.is_empty() || name.contains(odd) {
+                if !is_host(name) {
                     vars.mistake(
                         "DB_HOST",
                         name,
-                        "a host name, an IP address or a socket folder",
+                        "a host name, an IP address or a socket folder, the port in DB_PORT",
                     );
                 } else if self.ssl_mode == SslMode::Disable
                     && !self.allow_plaintext
@@ -381,6 +383,10 @@ impl PostgresConfig {
                 vars.mistake(name, "text with a NUL byte", "text without one");
             }
         }
+        let password = self.password.as_ref();
+        if password.is_some_and(|password| password.expose().contains('\0')) {
+            vars.mistake("DB_PASSWORD", "***", "text without a NUL byte");
+        }
         if self.application_name.contains('\0') {
             vars.mistake(
                 "DB_APPLICATION_NAME",
@@ -393,6 +399,13 @@ impl PostgresConfig {
             ("DB_CHECK_TIMEOUT", Some(self.check_timeout)),
             ("DB_STATEMENT_TIMEOUT", self.statement_timeout),
         ];
+        if self.statement_timeout > Some(LONGEST_STATEMENT) {
+            let seconds = self
+                .statement_timeout
+                .map_or(0, |timeout| timeout.as_secs());
+            let accepted = "seconds, at most 2147483, which is all that the server takes";
+            vars.mistake("DB_STATEMENT_TIMEOUT", &seconds.to_string(), accepted);
+        }
         for (name, timeout) in timeouts {
             if timeout.is_some_and(|timeout| timeout.is_zero()) {
                 vars.mistake(name, "0", "seconds, more than 0, such as 2.5");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Vars;
+use crate::config::{Vars, is_host};
 use crate::security::{Secret, Tls};
 
 mod environment;
@@ -304,8 +304,14 @@ impl RedisConfig {
             );
         }
         for (host, port) in hosts {
-            if host.is_empty() || host.chars().any(|c| c.is_control() || c.is_whitespace()) {
-                vars.mistake("REDIS_HOST", host, "a host name or IP address");
+            if !is_host(host) {
+                let accepted = "a host name or IP address, the port in REDIS_PORT";
+                let name = match &self.topology {
+                    Topology::Single(_) => "REDIS_HOST",
+                    Topology::Sentinel(_) => "REDIS_SENTINELS",
+                    Topology::Cluster(_) => "REDIS_CLUSTER_NODES",
+                };
+                vars.mistake(name, host, accepted);
             } else if self.forbids(host) {
                 vars.mistake(
                     "REDIS_SSL",

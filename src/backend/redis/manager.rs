@@ -18,7 +18,7 @@ use super::tls;
 use super::wire::{Login, converse, hello, open, remaining, resolve, set_name, timed_out};
 use crate::backend::{self, Backend, Service, Traffic};
 use crate::config::Vars;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, moment_in};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
@@ -56,7 +56,10 @@ impl Redis {
         if let Some((tls, certificates)) = config.tls.as_ref().zip(certificates.as_ref()) {
             tls::ensure_provider();
             if tls.trusts_any_certificate() {
-                log::warn!("Redis: any certificate is trusted, so the server is not authenticated");
+                log::warn!(
+                    "millpond: Redis: certificate validation is off \
+                     (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
+                );
             }
             address = Some(tls::address(tls, certificates.clone())?);
         }
@@ -231,7 +234,7 @@ impl Redis {
     }
 
     fn clean(&self, conn: &mut RedisConnection) -> Result<(), Error> {
-        let deadline = Instant::now() + self.config.check_timeout;
+        let deadline = moment_in(self.config.check_timeout);
         let lost = |error| errors::on_connection(error, Phase::Validate, &self.endpoint);
         match (&mut conn.inner, &self.cluster) {
             (Inner::Single(connection), _) => {
@@ -256,7 +259,7 @@ impl r2d2::ManageConnection for Redis {
     type Error = Error;
 
     fn connect(&self) -> Result<RedisConnection, Error> {
-        let deadline = Instant::now() + self.config.connect_timeout;
+        let deadline = moment_in(self.config.connect_timeout);
         let connection = match (&self.config.topology, &self.cluster) {
             (Topology::Single(address), _) => self.dial(address, deadline)?,
             (Topology::Sentinel(sentinels), _) => self.discover(sentinels, deadline)?,

@@ -1,11 +1,8 @@
 //! The `DB_*` variables.
 
 use super::{PostgresConfig, SSL_MODES, TARGET_SESSIONS};
-use crate::config::Vars;
+use crate::config::{Vars, bare};
 use crate::error::Error;
-
-/// What a URL says too.
-const PARTS: &[&str] = &["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"];
 
 impl PostgresConfig {
     /// Reads the process's environment; `None` unless `DB_HOST`, `DB_NAME` or
@@ -29,7 +26,7 @@ impl PostgresConfig {
 
     /// What the variables say; `None` unless they name a server.
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
-        let url = vars.url("DATABASE_URL", PARTS);
+        let url = vars.url("DATABASE_URL");
         if url.is_none() && vars.text("DB_HOST").is_none() && vars.text("DB_NAME").is_none() {
             return None;
         }
@@ -46,7 +43,7 @@ impl PostgresConfig {
         if let Some(hosts) = vars.text("DB_HOST") {
             self.hosts.clear();
             self.hosts_are_default = false;
-            let hosts = hosts.split(',').map(str::trim);
+            let hosts = hosts.split(',').map(|host| bare(host.trim()));
             self.hosts
                 .extend(hosts.map(|host| (super::Host::of(host), super::DEFAULT_PORT)));
         }
@@ -61,7 +58,7 @@ impl PostgresConfig {
             self.password = Some(password.into());
         }
         if let Some(mode) = vars.text("DB_SSL_MODE") {
-            match mode.parse() {
+            match mode.trim().parse() {
                 Ok(mode) => self.ssl_mode = mode,
                 Err(()) => vars.mistake("DB_SSL_MODE", &mode, SSL_MODES),
             }
@@ -82,7 +79,7 @@ impl PostgresConfig {
         }
         self.options = vars.text("DB_OPTIONS").or(self.options.take());
         if let Some(target) = vars.text("DB_TARGET_SESSION_ATTRS") {
-            match target.parse() {
+            match target.trim().parse() {
                 Ok(target) => self.target = target,
                 Err(()) => vars.mistake("DB_TARGET_SESSION_ATTRS", &target, TARGET_SESSIONS),
             }

@@ -1,18 +1,14 @@
 //! The `REDIS_*` variables.
 
-use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology};
-use crate::config::Vars;
+use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology, url};
+use crate::config::{Vars, bare};
 use crate::error::Error;
 use crate::security::Tls;
 
-/// What a URL says too.
-const PARTS: &[&str] = &[
-    "REDIS_HOST",
-    "REDIS_PORT",
-    "REDIS_DB",
-    "REDIS_USER",
-    "REDIS_PASSWORD",
-    "REDIS_SSL",
+/// Parameters of a URL that overrule variables of earlier layers.
+const ASKED: [(&str, &str); 2] = [
+    ("protocol", "REDIS_PROTOCOL"),
+    ("client_name", "REDIS_CLIENT_NAME"),
 ];
 
 impl RedisConfig {
@@ -40,14 +36,21 @@ impl RedisConfig {
 
     /// What the variables say; `None` unless Redis is on.
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
-        let url = vars.url("REDIS_URL", PARTS);
+        let url = vars.url("REDIS_URL");
         if !vars.flag("REDIS_ENABLED").unwrap_or(url.is_some()) {
             return None;
         }
         let mut config = Self::new();
         if let Some(url) = url {
             match Self::new().with_url(&url) {
-                Ok(read) => config = read,
+                Ok(read) => {
+                    for (name, variable) in ASKED {
+                        if url::asks(&url, name) {
+                            vars.said_by_url(variable);
+                        }
+                    }
+                    config = read;
+                }
                 Err(mistake) => vars.mistake(
                     "REDIS_URL",
                     "***",
@@ -66,7 +69,7 @@ impl RedisConfig {
     fn read_servers(&mut self, vars: &mut Vars) {
         if let Topology::Single(Address::Tcp(host, port)) = &mut self.topology {
             if let Some(given) = vars.text("REDIS_HOST") {
-                *host = given;
+                bare(given.trim()).clone_into(host);
             }
             if let Some(given) = vars.parse("REDIS_PORT", "1 to 65535") {
                 *port = given;
@@ -87,7 +90,7 @@ impl RedisConfig {
         if let Some(sentinels) = sentinels {
             let primary = vars.text("REDIS_SENTINEL_MASTER").unwrap_or_default();
             let mut config = std::mem::take(self).sentinel(primary, sentinels);
-            match vars.text("REDIS_SENTINEL_ROLE").as_deref() {
+            match vars.text("REDIS_SENTINEL_ROLE").as_deref().map(str::trim) {
                 None | Some("master" | "primary") => {}
                 Some("replica" | "slave") => config = config.sentinel_role(SentinelRole::Replica),
                 Some(other) => vars.mistake("REDIS_SENTINEL_ROLE", other, "master or replica"),
