@@ -40,8 +40,17 @@ pub use self::layers::{Config, Setting, Value};
 #[cfg(feature = "_net")]
 pub(crate) use self::plan::{Plan, PoolPlan};
 pub use self::source::Source;
+#[cfg(feature = "mongodb")]
+pub(crate) use self::text::shown;
 #[cfg(feature = "_net")]
-pub(crate) use self::text::{ESCAPED, Login, bare, is_host, login, printable, shown};
+pub(crate) use self::text::{ESCAPED, Login, login, printable};
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
+pub(crate) use self::text::{bare, is_host};
 pub use self::vars::Mistake;
 #[cfg(feature = "_net")]
 pub(crate) use self::vars::refusal;

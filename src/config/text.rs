@@ -1,5 +1,11 @@
 //! Texts from outside: how they are shown, and whether they can be a host's name.
 
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
 use std::net::IpAddr;
 
 /// A wrong value is shown so far.
@@ -38,7 +44,12 @@ pub(crate) fn printable(value: &str) -> String {
 
 /// Whether this can be a host: an IP address without brackets, or a name. A port, a login or a
 /// path is none of it.
-#[cfg(feature = "_net")]
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
 pub(crate) fn is_host(text: &str) -> bool {
     let odd = |letter: char| {
         letter.is_control()
@@ -51,7 +62,12 @@ pub(crate) fn is_host(text: &str) -> bool {
 }
 
 /// An IP address without the brackets that URLs put around it; anything else as it is.
-#[cfg(feature = "_net")]
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
 pub(crate) fn bare(host: &str) -> &str {
     let inner = host
         .strip_prefix('[')
@@ -87,7 +103,7 @@ pub(crate) fn login(url: &str) -> Login {
     }
 }
 
-#[cfg(all(test, feature = "_net"))]
+#[cfg(all(test, feature = "postgres"))]
 mod tests {
     use super::*;
 

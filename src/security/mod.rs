@@ -9,6 +9,8 @@ mod secret;
 mod tls;
 
 pub use secret::Secret;
-pub(crate) use secret::{read_regular, read_secret};
+#[cfg(feature = "_net")]
+pub(crate) use secret::read_regular;
+pub(crate) use secret::read_secret;
 #[cfg(feature = "_net")]
 pub use tls::Tls;
