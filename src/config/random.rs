@@ -482,7 +482,7 @@ fn folder() -> PathBuf {
 
 #[test]
 fn nothing_panics_hangs_or_tells_a_secret() {
-    let cases = number("MILLPOND_RANDOM_CASES").unwrap_or(4_000);
+    let cases = number("MILLPOND_RANDOM_CASES").unwrap_or(2_500);
     let first = number("MILLPOND_RANDOM_FIRST").unwrap_or(0);
     let folder = folder();
     let threads = 2;
