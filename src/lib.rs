@@ -166,6 +166,8 @@ mod recovery;
 pub mod resources;
 #[cfg(any(feature = "_net", feature = "exporter"))]
 mod security;
+#[cfg(all(feature = "batch", feature = "redis"))]
+pub mod shared_queue;
 mod sync;
 
 #[cfg(feature = "http")]
