@@ -21,7 +21,7 @@ const APPEND: &str = "\
 local seen = KEYS[2] and redis.call('GET', KEYS[2])
 if seen then return seen end
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
-  return redis.error_reply('BUSY the shared queue is full with ' .. ARGV[1] .. ' entries (max_length)')
+  return redis.error_reply('TRYAGAIN the shared queue is full with ' .. ARGV[1] .. ' entries (max_length)')
 end
 local id = redis.call('XADD', KEYS[1], '*', 'op', ARGV[2])
 if KEYS[2] then redis.call('SET', KEYS[2], id, 'EX', ARGV[3]) end
