@@ -53,6 +53,8 @@ pub mod mongodb;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "_net")]
+mod table;
 
 #[cfg(feature = "batch")]
 use std::cell::Cell;
