@@ -1,18 +1,7 @@
 //! Redis errors in the crate's vocabulary.
 //!
-//! The driver knows few of the server's error codes, so the code itself decides:
-//!
-//! | code | kind |
-//! |---|---|
-//! | `NOAUTH` `WRONGPASS` | `Authentication` |
-//! | `NOPERM` `DENIED` | `Permission` |
-//! | `READONLY` `MOVED` `ASK` | `WrongRole` |
-//! | `LOADING` `BUSY` `TRYAGAIN` `CLUSTERDOWN` `MASTERDOWN` `NOREPLICAS`, too many clients | `Overloaded` |
-//! | `OOM` `MISCONF` | `ResourceLimit` |
-//! | `NOSCRIPT` `NOGROUP` `NOTBUSY` | `NotFound` |
-//! | `BUSYKEY` `BUSYGROUP` | `Constraint` |
-//! | `NOPROTO`; while connecting: database out of range | `Configuration` |
-//! | any other | `InvalidOperation` |
+//! The driver knows few of the server's error codes, so the code itself decides, by its
+//! [table](super::kind_of_answer).
 
 use std::error::Error as StdError;
 use std::io;
@@ -20,6 +9,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind as Driver, RedisError};
 
+use super::codes::{kind_of_code, kind_of_connect_code};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 
@@ -35,29 +25,8 @@ pub(super) fn classify(error: &RedisError) -> ErrorKind {
             let text = error.detail().unwrap_or_default();
             error
                 .code()
-                .map_or(ErrorKind::Other, |code| classify_code(code, text))
+                .map_or(ErrorKind::Other, |code| kind_of_code(code, text))
         }
-    }
-}
-
-fn classify_code(code: &str, text: &str) -> ErrorKind {
-    match code {
-        "NOAUTH" | "WRONGPASS" => ErrorKind::Authentication,
-        "NOPERM" | "DENIED" => ErrorKind::Permission,
-        "READONLY" | "MOVED" | "ASK" => ErrorKind::WrongRole,
-        "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS" => {
-            ErrorKind::Overloaded
-        }
-        "OOM" | "MISCONF" => ErrorKind::ResourceLimit,
-        "NOSCRIPT" | "NOGROUP" | "NOTBUSY" => ErrorKind::NotFound,
-        "BUSYKEY" | "BUSYGROUP" => ErrorKind::Constraint,
-        "NOPROTO" => ErrorKind::Configuration,
-        "ERR" if text.starts_with("max number of clients") => ErrorKind::Overloaded,
-        // What servers before 6.0 say to a wrong or needless password.
-        "ERR" if text.contains("invalid password") || text.contains("AUTH") => {
-            ErrorKind::Authentication
-        }
-        _ => ErrorKind::InvalidOperation,
     }
 }
 
@@ -101,12 +70,14 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
         None if is_tls(&error) => ErrorKind::Connect(ConnectFailure::Tls),
         None => match classify(&error) {
             ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
-            ErrorKind::InvalidOperation if names_database(&error) => ErrorKind::Configuration,
-            kind => kind,
+            kind => answered(&error).map_or(kind, |(code, text)| kind_of_connect_code(code, text)),
         },
     };
     let hint = match kind {
         ErrorKind::Authentication => "; check REDIS_USER and REDIS_PASSWORD",
+        ErrorKind::Permission if error.code() == Some("DENIED") => {
+            "; set a password there, and REDIS_PASSWORD, or let it listen on loopback only"
+        }
         ErrorKind::Permission => "; check the ACL of REDIS_USER",
         ErrorKind::Connect(ConnectFailure::Refused) => {
             "; check REDIS_HOST and REDIS_PORT, that the server runs, and whether it wants TLS"
@@ -116,8 +87,13 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
         }
         ErrorKind::Connect(ConnectFailure::Dns) => "; check REDIS_HOST",
         ErrorKind::Connect(ConnectFailure::Tls) => "; check REDIS_SSL and REDIS_SSL_CA_FILE",
-        ErrorKind::Configuration if names_database(&error) => "; check REDIS_DB",
-        ErrorKind::Overloaded => "; the server takes no more work for now",
+        ErrorKind::Configuration if error.code() == Some("NOPROTO") => "; set REDIS_PROTOCOL=2",
+        ErrorKind::Configuration if error.code() == Some("ERR") => "; check REDIS_DB",
+        ErrorKind::Overloaded if error.code() == Some("ERR") => {
+            "; lower the pools' sizes (POOL_MAX_CONNECTIONS) or raise maxclients there"
+        }
+        ErrorKind::Overloaded => "; the server takes no more work for now, it is tried again",
+        ErrorKind::ResourceLimit => "; see the server's log, its disk and its memory",
         _ => "",
     };
     Error::new(kind, Phase::Connect, format!("{error}{hint}"))
@@ -152,10 +128,46 @@ pub(super) fn connecting_cluster(error: RedisError, endpoint: &str) -> Error {
     .with_source(Arc::new(error))
 }
 
-fn names_database(error: &RedisError) -> bool {
-    error
-        .detail()
-        .is_some_and(|text| text.contains("DB index") || text.contains("SELECT"))
+/// What the server answered, where it did: code and text.
+fn answered(error: &RedisError) -> Option<(&str, &str)> {
+    match error.kind() {
+        Driver::Server(_) | Driver::Extension => {
+            Some((error.code()?, error.detail().unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// What to do about a command that the server refused.
+fn advice(error: &RedisError) -> Option<&'static str> {
+    let advice = match error.code()? {
+        "NOAUTH" => "set REDIS_PASSWORD",
+        "NOPERM" => "grant it in the ACL of the user (REDIS_USER)",
+        "READONLY" => {
+            "it is a replica: name the primary (REDIS_HOST), or the Sentinels that know it \
+             (REDIS_SENTINELS)"
+        }
+        "MOVED" | "ASK" => "it is a node of a Cluster: name its nodes (REDIS_CLUSTER_NODES)",
+        "CROSSSLOT" => "give the keys one slot by a {tag} that they share, or ask one by one",
+        "LOADING" => "it is reading its data from disk; it is tried again",
+        "BUSY" => "a script runs there: wait, or end it by SCRIPT KILL",
+        "NOREPLICAS" => "it has lost replicas: see min-replicas-to-write there",
+        "CLUSTERDOWN" => "nodes of the Cluster are missing: see CLUSTER INFO",
+        "MASTERDOWN" => "it has lost its primary: see replica-serve-stale-data there",
+        "OOM" => "raise maxmemory there, let it evict keys (maxmemory-policy), or keep less",
+        "MISCONF" => "see the server's log: it cannot write to its disk",
+        "NOSCRIPT" => "load it by SCRIPT LOAD, or send the script itself by EVAL",
+        "EXECABORT" => "see the errors of the commands before EXEC; none was executed",
+        _ => return None,
+    };
+    Some(advice)
+}
+
+fn with_advice(said: &str, error: &RedisError) -> String {
+    match advice(error) {
+        Some(advice) => format!("{said}; {advice}"),
+        None => said.to_owned(),
+    }
 }
 
 fn is_tls(error: &RedisError) -> bool {
@@ -166,7 +178,8 @@ fn is_tls(error: &RedisError) -> bool {
 
 /// An error on an established connection.
 pub(super) fn on_connection(error: RedisError, phase: Phase, endpoint: &str) -> Error {
-    Error::new(classify(&error), phase, error.to_string())
+    let message = with_advice(&error.to_string(), &error);
+    Error::new(classify(&error), phase, message)
         .with_endpoint(endpoint)
         .with_source(Arc::new(error))
 }
@@ -216,8 +229,8 @@ impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
         let kind = classify(&error);
         let lost = matches!(error.kind(), Driver::Io | Driver::Parse);
-        let ours =
-            Self::new(kind, Phase::Operation, error.to_string()).with_source(Arc::new(error));
+        let message = with_advice(&error.to_string(), &error);
+        let ours = Self::new(kind, Phase::Operation, message).with_source(Arc::new(error));
         if lost {
             ours.with_outcome_unknown()
         } else {
@@ -230,7 +243,7 @@ impl From<RedisError> for Error {
 mod tests {
     use redis::{RedisError, ServerErrorKind};
 
-    use super::{classify, classify_code};
+    use super::classify;
     use crate::ErrorKind;
 
     #[test]
@@ -245,14 +258,6 @@ mod tests {
             let error = redis::make_extension_error(code.into(), None);
             assert_eq!(classify(&error), kind, "{code}");
         }
-        assert_eq!(
-            classify_code("ERR", "max number of clients reached"),
-            ErrorKind::Overloaded
-        );
-        assert_eq!(
-            classify_code("ERR", "syntax error"),
-            ErrorKind::InvalidOperation
-        );
     }
 
     #[test]

@@ -34,6 +34,7 @@
 mod arguments;
 mod batch;
 mod cluster;
+mod codes;
 mod commands;
 mod config;
 mod connection;
@@ -48,6 +49,7 @@ mod timed;
 mod tls;
 mod wire;
 
+pub use codes::kind_of_answer;
 pub use config::{RedisConfig, SentinelRole};
 pub use connection::RedisConnection;
 pub use manager::Redis;
