@@ -1,4 +1,5 @@
-//! HTTP statuses and the driver's errors in the crate's vocabulary.
+//! The driver's errors in the crate's vocabulary, and statuses by their
+//! [table](super::kind_of_status).
 
 use std::fmt;
 use std::io;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use ureq::Timeout;
 
+use super::codes::{is_open, kind_of_status};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 
 /// How much of a body goes into an error, in characters.
@@ -77,40 +79,43 @@ impl fmt::Display for HttpStatusError {
 
 impl std::error::Error for HttpStatusError {}
 
-/// The kind of a status of 400 and above.
-pub(super) fn classify_status(status: u16) -> ErrorKind {
-    match status {
-        401 | 407 => ErrorKind::Authentication,
-        403 => ErrorKind::Permission,
-        404 | 410 => ErrorKind::NotFound,
-        // Not `Conflict`, which means that the same request may succeed in a moment.
-        409 | 412 => ErrorKind::Constraint,
-        // The service has not taken the request, and would take it later.
-        408 | 425 | 429 | 503 => ErrorKind::Overloaded,
-        // A gateway has lost the service behind it.
-        502 | 504 => ErrorKind::ConnectionLost,
-        400..500 => ErrorKind::InvalidOperation,
-        _ => ErrorKind::Other,
-    }
+/// What to do about a status.
+fn advice(status: u16) -> Option<&'static str> {
+    let advice = match status {
+        401 => "check HTTP_BEARER_TOKEN, HTTP_USER and HTTP_PASSWORD, or HTTP_API_KEY",
+        402 | 403 | 451 => "the login is known there, and may not do this: ask for the right",
+        404 | 410 => "check the path, and the one in HTTP_BASE_URL",
+        405 => "the path takes other methods",
+        407 | 511 => "a proxy on the way wants a login: this client uses none",
+        408 => "the request arrived too slowly",
+        409 | 412 => "it does not fit what is stored there: read that again first",
+        413 => "send less at once",
+        414 | 431 => "shorten the path or the headers (HTTP_HEADERS)",
+        415 => "check the Content-Type",
+        426 | 505 => "the service wants another version of HTTP, or TLS (HTTP_BASE_URL)",
+        429 => "send less often; it is tried again after Retry-After",
+        502 | 504 | 520 | 524 => "see the service behind the gateway; it may have done it",
+        521..=523 => "see the service behind the gateway; it has not seen it",
+        500 | 501 | 506..=510 => "see the service's log",
+        503 | 529 => "it takes no more work for now; it is tried again after Retry-After",
+        _ => return None,
+    };
+    Some(advice)
 }
 
 /// The error of a status. What a gateway may have passed on has an unknown outcome.
 pub(super) fn refused(error: HttpStatusError) -> Error {
     let (status, retry_after) = (error.status, error.retry_after);
-    let hint = match error.status {
-        401 => "; check HTTP_BEARER_TOKEN, HTTP_USER and HTTP_PASSWORD, or HTTP_API_KEY",
-        _ => "",
-    };
-    let mut ours = Error::new(
-        classify_status(status),
-        Phase::Operation,
-        format!("{error}{hint}"),
-    )
-    .with_source(Arc::new(error));
+    let mut message = error.to_string();
+    if let Some(advice) = advice(status) {
+        message = format!("{message}; {advice}");
+    }
+    let mut ours =
+        Error::new(kind_of_status(status), Phase::Operation, message).with_source(Arc::new(error));
     if let Some(pause) = retry_after {
         ours = ours.with_retry_after(pause);
     }
-    if matches!(status, 502 | 504) {
+    if is_open(status) {
         ours = ours.with_outcome_unknown();
     }
     ours
@@ -120,7 +125,7 @@ pub(super) fn refused(error: HttpStatusError) -> Error {
 pub(super) fn classify(error: &ureq::Error) -> ErrorKind {
     use ureq::Error as Driver;
     match error {
-        Driver::StatusCode(status) => classify_status(*status),
+        Driver::StatusCode(status) => kind_of_status(*status),
         Driver::Timeout(Timeout::Connect | Timeout::Resolve) => {
             ErrorKind::Connect(ConnectFailure::Timeout)
         }
@@ -183,6 +188,7 @@ impl From<ureq::Error> for Error {
         let hint = match &error {
             ureq::Error::BodyExceedsLimit(_) => "; raise HTTP_MAX_BODY_BYTES, or stream it",
             ureq::Error::Timeout(Timeout::Global) => "; HTTP_TIMEOUT is over",
+            ureq::Error::Timeout(_) => "; HTTP_TIMEOUT and HTTP_READ_TIMEOUT are the limits",
             _ => "",
         };
         let ours = Self::new(kind, Phase::Operation, format!("{error}{hint}"));
@@ -198,34 +204,7 @@ impl From<ureq::Error> for Error {
 mod tests {
     use std::time::Duration;
 
-    use super::{HttpStatusError, refused};
-    use crate::ErrorKind;
-
-    #[test]
-    fn statuses_by_kind() {
-        for (status, kind) in [
-            (400, ErrorKind::InvalidOperation),
-            (401, ErrorKind::Authentication),
-            (403, ErrorKind::Permission),
-            (404, ErrorKind::NotFound),
-            (408, ErrorKind::Overloaded),
-            (409, ErrorKind::Constraint),
-            (412, ErrorKind::Constraint),
-            (422, ErrorKind::InvalidOperation),
-            (429, ErrorKind::Overloaded),
-            (500, ErrorKind::Other),
-            (503, ErrorKind::Overloaded),
-            (425, ErrorKind::Overloaded),
-            (502, ErrorKind::ConnectionLost),
-            (504, ErrorKind::ConnectionLost),
-        ] {
-            assert_eq!(
-                refused(HttpStatusError::new(status, None, b"")).kind(),
-                kind,
-                "{status}"
-            );
-        }
-    }
+    use super::HttpStatusError;
 
     #[test]
     fn the_message_is_short_and_plain() {
