@@ -20,6 +20,10 @@ impl<B: Backend> Pool<B> {
     /// has made a hundred retries more than its operations earned, each a tenth of one, makes
     /// no more of them until they have.
     ///
+    /// A server that keeps failing is left alone for a while: then this fails at once, with the
+    /// kind of what went wrong last, certainly without having been executed; see
+    /// [`Breaker`](crate::Breaker).
+    ///
     /// The operation's [`deadline`](Operation::deadline) is total: waiting for a lease,
     /// connecting, attempts and pauses together, and it holds on a server that has
     /// stopped answering. Without one, waiting for a lease ends after
@@ -59,12 +63,17 @@ impl<B: Backend> Pool<B> {
         // Once an attempt may have taken effect, no later failure makes that undone.
         let mut doubtful = false;
         loop {
+            let pass = self.admit().map_err(|error| in_doubt_if(doubtful, error));
+            let pass = pass.map_err(without_connection)?;
             let lease = self
                 .get_until(deadline)
                 .map_err(|error| in_doubt_if(doubtful, error));
             let mut lease = lease.map_err(without_connection)?;
             let (manager, conn) = PooledConnection::parts(&mut lease);
-            let error = match manager.execute(conn, operation, deadline) {
+            let began = self.call_begins();
+            let result = manager.execute(conn, operation, deadline);
+            self.call_ends(pass, began, result.as_ref().map(|_| ()));
+            let error = match result {
                 Ok(reply) => {
                     let took = took();
                     PooledConnection::succeeded(&lease, took, 1);
@@ -76,7 +85,9 @@ impl<B: Backend> Pool<B> {
             };
             doubtful = error.outcome_unknown();
             failed += 1;
-            let again = failed < policy.attempts() && may_retry(&error, operation.may_repeat());
+            let again = failed < policy.attempts()
+                && may_retry(&error, operation.may_repeat())
+                && !self.is_broken();
             let pause = policy.pause(failed, &error);
             let too_late = deadline.remaining().is_some_and(|left| left <= pause);
             if !again || too_late || !self.spend_retry() {
@@ -107,13 +118,13 @@ impl<B: Backend> Pool<B> {
         logging::operation(self.name(), self.endpoint(), operation, failed, error, took);
     }
 
-    /// A lease by the deadline, and within the pool's own limit.
+    /// A lease for operations by the deadline, and within the pool's own limit.
     #[track_caller]
     pub(crate) fn get_until(&self, deadline: Deadline) -> Result<PooledConnection<B>, Error> {
         let limit = self.connection_timeout();
         let left = deadline.remaining_within(limit);
         if !left.is_zero() {
-            let error = match self.get_timeout(left) {
+            let error = match self.get_for_operation(left) {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };

@@ -64,6 +64,8 @@ pub enum Concern {
     Saturated,
     /// Too large a share of the last requests failed.
     Errors,
+    /// The circuit breaker is open: operations are not sent to a server that keeps failing.
+    Breaker,
     /// The pool was paused or closed.
     Stopped,
     /// The process has less memory left than it should.

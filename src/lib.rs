@@ -197,7 +197,7 @@ pub use r2d2::{
     CustomizeConnection, Extensions, HandleError, LoggingErrorHandler, ManageConnection,
     NopConnectionCustomizer, NopErrorHandler,
 };
-pub use recovery::RetryPolicy;
+pub use recovery::{Breaker, BreakerState, RetryPolicy};
 #[cfg(any(feature = "_net", feature = "exporter"))]
 pub use security::Secret;
 #[cfg(feature = "_net")]

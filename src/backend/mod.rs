@@ -159,6 +159,13 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
         })
     }
 
+    /// Whether the next login would use another password than the last one did, because the
+    /// file that it comes from has changed. Asked now and then while logins are refused, in the
+    /// background; may read that file. `false` by default.
+    fn credentials_changed(&self) -> bool {
+        false
+    }
+
     /// What went over this connection so far, as far as the driver tells.
     fn traffic(conn: &Self::Connection) -> Traffic {
         let _ = conn;
@@ -199,6 +206,7 @@ pub fn adopt<B: Backend>() {
         is_clean: Some(B::is_clean),
         reset: B::reset,
         check: Some(B::check),
+        credentials_changed: Some(B::credentials_changed),
         traffic: B::traffic,
     });
 }

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Phase};
 use crate::logging;
 use crate::operation::Outcome;
 use crate::pool::PooledConnection;
-use crate::recovery::may_retry;
+use crate::recovery::{Pass, Verdict, may_retry};
 
 /// Executes groups until the dispatcher is gone.
 pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group<B>>) {
@@ -64,7 +64,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             for job in jobs.iter().filter(|job| job.failed == 0) {
                 counters.queue_time.record(start.saturating_sub(job.since));
             }
-            let outcomes = run(shared, lease, &jobs, deadline);
+            let outcomes = run(shared, lease, &jobs, deadline, group.pass);
             report.took = shared.clock.now().saturating_sub(start);
             report.executed = jobs.len();
             counters.executed(report.executed, report.took);
@@ -78,8 +78,15 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         }
         Err(error) => {
             running.fetch_sub(1, Relaxed);
+            drop(group.pass);
+            // Read once, so that all of them fare alike.
+            let broken = shared.pool.is_broken();
             for job in group.jobs {
-                settler.decide(job, Outcome::NotExecuted(error.clone()));
+                if broken {
+                    settler.hold_back(job, &error);
+                } else {
+                    settler.decide(job, Outcome::NotExecuted(error.clone()));
+                }
             }
         }
     }
@@ -111,8 +118,10 @@ fn run<B: Backend>(
     mut lease: PooledConnection<B>,
     jobs: &[Job<B>],
     deadline: Deadline,
+    pass: Pass,
 ) -> Vec<Outcome<B::Reply>> {
     let started = shared.clock.now();
+    let began = shared.pool.call_begins();
     let (manager, conn) = PooledConnection::parts(&mut lease);
     let run = || match jobs {
         [] => Vec::new(),
@@ -128,6 +137,7 @@ fn run<B: Backend>(
     if let Ok(outcomes) = &outcomes {
         let took = shared.clock.now().saturating_sub(started);
         count_on(&lease, outcomes, took);
+        shared.pool.call_ends(pass, began, of_group(outcomes));
     }
     outcomes.unwrap_or_else(|_| {
         lease.discard();
@@ -157,6 +167,23 @@ fn count_on<B: Backend>(lease: &PooledConnection<B>, outcomes: &[Outcome<B::Repl
         }
     }
     PooledConnection::succeeded(lease, took, done);
+}
+
+/// What a group says of the server: it is well if it did or refused any of the operations.
+fn of_group<R>(outcomes: &[Outcome<R>]) -> Result<(), &Error> {
+    let mut ill = None;
+    for outcome in outcomes {
+        match outcome.error() {
+            None => return Ok(()),
+            Some(error) => match Verdict::of(error) {
+                Verdict::Well => return Ok(()),
+                Verdict::Ill => ill = ill.or(Some(error)),
+                Verdict::Neither => {}
+            },
+        }
+    }
+    let neither = || outcomes.first().and_then(Outcome::error);
+    ill.or_else(neither).map_or(Ok(()), Err)
 }
 
 /// The backend gave fewer outcomes than there were operations.
@@ -230,6 +257,15 @@ impl<'a, B: Backend> Settler<'a, B> {
             quarantine.put(operation, job.size, error, job.failed);
         }
         job.cell.resolve(outcome, &mut self.wakes);
+    }
+
+    /// The circuit breaker has opened while it waited for a connection: it goes back into the
+    /// queue as if it had not been taken out.
+    fn hold_back(&mut self, job: Job<B>, error: &Error) {
+        if self.shared.is_cut_off() || !job.cell.again(error) {
+            return self.decide(job, Outcome::NotExecuted(error.clone()));
+        }
+        self.again.push((self.shared.clock.now(), job));
     }
 
     fn log(&self, job: &Job<B>, error: Option<&Error>) {

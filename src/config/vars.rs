@@ -9,6 +9,8 @@ use super::text::shown;
 use crate::error::{Error, ErrorKind, Phase};
 #[cfg(any(feature = "_net", feature = "exporter"))]
 use crate::security::read_secret;
+#[cfg(feature = "_net")]
+use crate::security::{Credential, Secret};
 
 /// A value, and where it comes from.
 pub(crate) struct Found {
@@ -188,6 +190,18 @@ impl<'a> Vars<'a> {
                 None
             }
         }
+    }
+
+    /// The same for a login; from a file, it is read again for each.
+    #[cfg(feature = "_net")]
+    pub(crate) fn credential(&mut self, name: &str) -> Option<Credential> {
+        let secret = self.secret_text(name)?;
+        let (given, file) = (self.find(name), self.find(&format!("{name}_FILE")));
+        let rank = |found: &Option<Found>| found.as_ref().map(|found| found.rank);
+        if rank(&file) <= rank(&given) {
+            return Some(Secret::from(secret).into());
+        }
+        file?.text.map(Credential::file)
     }
 
     /// A secret URL, which overrules the variables for its parts where these are set in an earlier

@@ -12,6 +12,7 @@ use super::distribution::Distribution;
 use crate::batch::BatchMetrics;
 use crate::health::Health;
 use crate::pool::PoolMetrics;
+use crate::recovery::BreakerState;
 use crate::resources::ResourceMetrics;
 
 /// A figure's name, what it means, and how it behaves.
@@ -297,6 +298,27 @@ static POOL: &[Row<PoolMetrics>] = &[
             "Deadlocks of threads that hold and want connections.",
         ),
         |pool, emit| emit(None, pool.deadlocks.into()),
+    ),
+    (
+        gauge(
+            "millpond_pool_breaker_open",
+            "The circuit breaker: 1 open, 0.5 half-open, 0 closed.",
+        ),
+        |pool, emit| {
+            let open = match pool.breaker {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 0.5,
+                BreakerState::Open => 1.0,
+            };
+            emit(None, open.into());
+        },
+    ),
+    (
+        counter(
+            "millpond_pool_breaker_opened_total",
+            "Times that the circuit breaker opened.",
+        ),
+        |pool, emit| emit(None, pool.breaker_opened.into()),
     ),
     (
         gauge("millpond_pool_health", "1 up, 0.5 degraded, 0 down."),

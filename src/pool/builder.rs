@@ -203,7 +203,9 @@ impl<M: ManageConnection> Builder<M> {
     /// Takes `POOL_MAX_CONNECTIONS` (10), `POOL_MIN_CONNECTIONS` (2),
     /// `POOL_CONNECTION_TIMEOUT` (30.0), `POOL_IDLE_TIMEOUT` (300.0),
     /// `POOL_RETRY_ATTEMPTS` (3), `POOL_RETRY_DELAY` (1.0), `POOL_HEALTH_CHECK_INTERVAL` (60.0;
-    /// for keepalive too), `PERFORMANCE_METRICS_ENABLED` (true),
+    /// for keepalive too), `POOL_BREAKER_FAILURES` (10; 0 for no circuit breaker),
+    /// `POOL_BREAKER_RATE` (0.5), `POOL_BREAKER_SLOW_TIME` (none; calls that take longer count
+    /// for another such share), `PERFORMANCE_METRICS_ENABLED` (true),
     /// `PERFORMANCE_RESPONSE_TIME_WINDOW` and `PERFORMANCE_ERROR_RATE_WINDOW` (1000) from the
     /// environment, times in seconds; in brackets the defaults.
     ///
@@ -253,6 +255,7 @@ impl<M: ManageConnection> Builder<M> {
             .metrics(metrics.unwrap_or(true))
             .response_time_window(times.unwrap_or(1000))
             .error_rate_window(errors.unwrap_or(1000))
+            .breaker_from_vars(vars)
     }
 
     /// The pool's name in messages, logs and metrics; the backend's name by default.

@@ -12,7 +12,7 @@ use crate::error::ErrorKind;
 use crate::health::Health;
 use crate::metrics::histogram::Histogram;
 use crate::metrics::{Distribution, OperationMetrics};
-use crate::recovery::seconds;
+use crate::recovery::{BreakerState, seconds};
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,6 +175,10 @@ pub struct PoolMetrics {
     pub leaks: u64,
     /// Deadlocks found.
     pub deadlocks: u64,
+    /// What the circuit breaker does.
+    pub breaker: BreakerState,
+    /// How often it opened.
+    pub breaker_opened: u64,
     /// How long callers waited for their leases, those that waited for nothing among them.
     pub wait_time: Distribution,
     /// How long leases were held. When leases last for less than a few microseconds, this is

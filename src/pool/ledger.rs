@@ -22,8 +22,10 @@ const FIRST_PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(1);
 /// The longest pause after such a failure: soon enough to notice that somebody has
 /// mended it.
 const PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(2);
-/// The same for a login that is refused: too seldom to lock an account.
+/// The same for a login that is refused, from the third time on: too seldom to lock an account.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_secs(30);
+/// How often a login is refused before that.
+const REFUSALS: u32 = 3;
 
 /// Care for one connection, which may block.
 pub(super) enum Care<M: ManageConnection> {
@@ -53,6 +55,8 @@ pub(super) struct Ledger<M: ManageConnection> {
     pub(super) last_error: Option<Error>,
     pub(super) retry_at: Ticks,
     pub(super) background_retry_at: Ticks,
+    /// When to look again whether credentials have changed that were refused.
+    pub(super) credentials_at: Ticks,
     /// Since when somebody has been waiting without a break, as seen by `stir`.
     pub(super) queue_since: Ticks,
     /// Since when the idle connections are too few.
@@ -76,6 +80,7 @@ impl<M: ManageConnection> Ledger<M> {
             last_error: None,
             retry_at: 0,
             background_retry_at: 0,
+            credentials_at: 0,
             queue_since: NEVER,
             short_since: NEVER,
             backlog: VecDeque::new(),
@@ -110,19 +115,29 @@ impl<M: ManageConnection> Ledger<M> {
         self.hopeless = !kind.connect_may_heal();
         self.last_error = Some(error);
         if self.hopeless {
-            let longest = match kind {
-                ErrorKind::Authentication | ErrorKind::Permission => PAUSE_WHEN_REFUSED,
-                _ => PAUSE_WHEN_HOPELESS,
+            let ceiling = match kind {
+                ErrorKind::Authentication | ErrorKind::Permission if self.failures >= REFUSALS => {
+                    PAUSE_WHEN_REFUSED
+                }
+                _ => FIRST_PAUSE_WHEN_HOPELESS
+                    .saturating_mul(factor)
+                    .min(PAUSE_WHEN_HOPELESS),
             };
-            let ceiling = FIRST_PAUSE_WHEN_HOPELESS.saturating_mul(factor);
             // Half of it for certain: full jitter can draw next to nothing.
-            let pause = ceiling.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64());
+            let pause = ceiling.mul_f64(0.5 + 0.5 * fastrand::f64());
             self.retry_at = after(now, pause);
             self.background_retry_at = self.retry_at;
         } else {
             let longest = longest.max(FIRST_PAUSE);
             let ceiling = FIRST_PAUSE.saturating_mul(factor).min(longest);
-            let draw = |ceiling: Duration| ceiling.mul_f64(fastrand::f64());
+            // A server that has too many clients is given a certain pause.
+            let certain = if kind == ErrorKind::Overloaded {
+                0.5
+            } else {
+                0.0
+            };
+            let draw =
+                |ceiling: Duration| ceiling.mul_f64(certain + (1.0 - certain) * fastrand::f64());
             self.retry_at = after(now, draw(ceiling.min(PAUSE_WITH_WAITERS)));
             self.background_retry_at = after(now, draw(ceiling));
         }

@@ -6,7 +6,8 @@
 //! connections. [`entry`] is what is in the boxes. [`shared`] is the pool itself:
 //! the ways of a lease out and back. [`ledger`] and [`growth`] decide what to open,
 //! [`work`] does what may block on the keeper's crew, [`upkeep`] is the keeper's
-//! visit, [`pulse`] has the server checked and says how it is, [`waiting`] explains to waiters
+//! visit, [`pulse`] has the server checked and says how it is, [`breaking`] keeps operations from
+//! one that keeps failing, [`waiting`] explains to waiters
 //! why they wait, [`deadlock`] finds those that would wait for ever. [`desk`] is what each slot
 //! tells the world, [`counters`] and [`requests`] what happened, [`reading`] reads it all.
 //!
@@ -25,6 +26,7 @@
 //! 5. Once the gate is closed, every connection goes to the crew to be closed: those
 //!    that are idle by whoever closes, those that come back by whoever puts them.
 
+mod breaking;
 mod builder;
 pub(crate) mod care;
 mod control;
@@ -232,7 +234,7 @@ impl<M: ManageConnection> Pool<M> {
         let now = shared.lease_time();
         match shared.take(now) {
             Some(entry) => shared.lease(entry, location, now, now),
-            None => shared.wait(timeout, location),
+            None => shared.wait(timeout, location, false),
         }
     }
 

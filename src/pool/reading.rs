@@ -57,6 +57,8 @@ impl<M: ManageConnection> Shared<M> {
             closed,
             leaks: counters.leaks.load(Relaxed),
             deadlocks: counters.deadlocks.load(Relaxed),
+            breaker: self.circuit.state(),
+            breaker_opened: self.circuit.opened(),
             wait_time,
             use_time,
             create_time: counters.create_time.read(Unit::Seconds),

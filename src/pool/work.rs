@@ -57,6 +57,7 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
             shared.hand_over(entry, now);
             let mut ledger = shared.ledger.lock();
             ledger.note_success(between(started, now));
+            shared.rules.one_first.store(false, Ordering::SeqCst);
             shared.rules.hopeless.store(false, Ordering::SeqCst);
             drop(ledger);
             if shared.pulse.is_in_doubt() {
@@ -66,6 +67,7 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
         Err(error) => {
             let (kind, why) = (error.kind(), error.message().to_owned());
             shared.counters.count_connect_failure(kind);
+            shared.connect_failed_for_circuit(&error, now);
             let mut ledger = shared.ledger.lock();
             ledger.note_failure(error, now, shared.settings.retry_delay);
             let hopeless = ledger.hopeless;
@@ -74,6 +76,10 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
             shared.put_in_doubt(kind, &why);
             drop(place);
             shared.refuse_waiters_if_hopeless(now);
+            if hopeless {
+                // It looks whether the credentials change.
+                shared.wake_keeper(now);
+            }
         }
     }
     drop(attempt);

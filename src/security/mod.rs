@@ -4,10 +4,16 @@
 //! configuration of this crate comes from [`Tls`] and uses one crypto provider
 //! (ring), handed over explicitly, so that no process-wide default is needed.
 
+#[cfg(feature = "_net")]
+mod credential;
 mod secret;
 #[cfg(feature = "_net")]
 mod tls;
 
+#[cfg(feature = "_net")]
+pub(crate) use credential::Credential;
+#[cfg(any(feature = "redis", feature = "mongodb"))]
+pub(crate) use credential::same;
 pub use secret::Secret;
 #[cfg(feature = "_net")]
 pub(crate) use secret::read_regular;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -9,7 +10,7 @@ use url::Url;
 
 use crate::config::{ESCAPED, Login as Place, Vars, login};
 use crate::error::Error;
-use crate::security::{Secret, Tls};
+use crate::security::{Credential, Secret, Tls};
 
 mod environment;
 
@@ -48,9 +49,9 @@ pub struct HttpConfig {
 /// How to say who we are.
 #[derive(Clone)]
 pub(super) enum Login {
-    Bearer(Secret),
-    Basic(String, Secret),
-    ApiKey(String, Secret),
+    Bearer(Credential),
+    Basic(String, Credential),
+    ApiKey(String, Credential),
 }
 
 /// The parts of a checked base URL.
@@ -101,19 +102,41 @@ impl HttpConfig {
 
     /// Sends `Authorization: Bearer ...`.
     pub fn bearer_token(mut self, token: impl Into<Secret>) -> Self {
-        self.login = Some(Login::Bearer(token.into()));
+        self.login = Some(Login::Bearer(token.into().into()));
+        self
+    }
+
+    /// The same with the token in the first line of this file (`HTTP_BEARER_TOKEN_FILE`), which
+    /// is read again for each connection, and when the service answers 401: then the request is
+    /// sent once more if there is another token by now.
+    pub fn bearer_token_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.login = Some(Login::Bearer(Credential::file(path)));
         self
     }
 
     /// Sends `Authorization: Basic ...`.
     pub fn basic_auth(mut self, user: impl Into<String>, password: impl Into<Secret>) -> Self {
-        self.login = Some(Login::Basic(user.into(), password.into()));
+        self.login = Some(Login::Basic(user.into(), password.into().into()));
+        self
+    }
+
+    /// The same with the password in the first line of this file (`HTTP_PASSWORD_FILE`); see
+    /// [`bearer_token_file`](Self::bearer_token_file).
+    pub fn basic_auth_file(mut self, user: impl Into<String>, path: impl AsRef<Path>) -> Self {
+        self.login = Some(Login::Basic(user.into(), Credential::file(path)));
         self
     }
 
     /// Sends a key in a header of this name, such as `X-API-Key`.
     pub fn api_key(mut self, header: impl Into<String>, key: impl Into<Secret>) -> Self {
-        self.login = Some(Login::ApiKey(header.into(), key.into()));
+        self.login = Some(Login::ApiKey(header.into(), key.into().into()));
+        self
+    }
+
+    /// The same with the key in the first line of this file (`HTTP_API_KEY_FILE`); see
+    /// [`bearer_token_file`](Self::bearer_token_file).
+    pub fn api_key_file(mut self, header: impl Into<String>, path: impl AsRef<Path>) -> Self {
+        self.login = Some(Login::ApiKey(header.into(), Credential::file(path)));
         self
     }
 
@@ -231,9 +254,9 @@ impl HttpConfig {
         }
         let login = match &self.login {
             None => true,
-            Some(Login::Bearer(token)) => is_header("authorization", token.expose()),
+            Some(Login::Bearer(token)) => is_secret_header("authorization", token),
             Some(Login::Basic(user, _)) => !user.contains(':'),
-            Some(Login::ApiKey(name, key)) => is_header(name, key.expose()),
+            Some(Login::ApiKey(name, key)) => is_secret_header(name, key),
         };
         if !login {
             vars.mistake(
@@ -337,6 +360,24 @@ impl fmt::Debug for HttpConfig {
     }
 }
 
+impl Login {
+    /// The name of the header that carries it.
+    pub(super) fn header(&self) -> &str {
+        match self {
+            Self::Bearer(_) | Self::Basic(..) => "authorization",
+            Self::ApiKey(name, _) => name,
+        }
+    }
+
+    pub(super) fn credential(&self) -> &Credential {
+        match self {
+            Self::Bearer(credential) | Self::Basic(_, credential) | Self::ApiKey(_, credential) => {
+                credential
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -356,4 +397,10 @@ fn is_this_host(host: &str) -> bool {
 fn is_header(name: &str, value: &str) -> bool {
     use ureq::http::{HeaderName, HeaderValue};
     HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok()
+}
+
+/// The same of what may come from a file; that it can be read is looked at later.
+fn is_secret_header(name: &str, value: &Credential) -> bool {
+    let fits = |value: Secret| is_header(name, value.expose());
+    value.current().map_or(true, fits)
 }

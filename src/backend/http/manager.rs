@@ -118,6 +118,7 @@ impl r2d2::ManageConnection for Http {
 
     fn connect(&self) -> Result<HttpConnection, Error> {
         let keep_alive = self.config.keep_alive;
+        self.defaults.renew_login();
         let (base, uri) = (self.base.clone(), self.uri.clone());
         let line = Arc::new(Line::new(base, uri, Arc::clone(&self.tls), keep_alive));
         if keep_alive {
@@ -204,6 +205,10 @@ impl Backend for Http {
 
     fn traffic(conn: &HttpConnection) -> Traffic {
         conn.traffic()
+    }
+
+    fn credentials_changed(&self) -> bool {
+        self.defaults.login_has_changed()
     }
 }
 

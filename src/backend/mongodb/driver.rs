@@ -8,7 +8,7 @@ use mongodb::options::{ClientOptions, ServerAddress, Tls as DriverTls, TlsOption
 use super::config::{Encryption, MongoDbConfig};
 use crate::config::{bare, is_host, shown};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::Tls;
+use crate::security::{Secret, Tls};
 
 /// Where systems keep their certificate authorities in one file. The driver itself
 /// knows only a built-in list of public ones.
@@ -73,8 +73,11 @@ pub(super) fn encrypts(config: &MongoDbConfig) -> Result<bool, (&'static str, St
     }
 }
 
-/// The driver's options, with the password in them. Reads and checks the TLS files.
-pub(super) fn options(config: &MongoDbConfig) -> Result<ClientOptions, Error> {
+/// The driver's options, with this password in them. Reads and checks the TLS files.
+pub(super) fn options(
+    config: &MongoDbConfig,
+    password: Option<&Secret>,
+) -> Result<ClientOptions, Error> {
     let mut options = config.options.clone();
     options.hosts = addresses(config)?;
     if config.max_sockets == 0 {
@@ -90,10 +93,7 @@ pub(super) fn options(config: &MongoDbConfig) -> Result<ClientOptions, Error> {
         DriverTls::Disabled
     });
     if let Some(credential) = &mut options.credential {
-        credential.password = config
-            .password
-            .as_ref()
-            .map(|password| password.expose().to_owned());
+        credential.password = password.map(|password| password.expose().to_owned());
     } else if config.password.is_some() {
         return Err(wrong("a password without a user (MONGODB_USER)"));
     }

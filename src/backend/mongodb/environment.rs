@@ -88,7 +88,7 @@ fn login(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
     if let Some(user) = vars.text("MONGODB_USER") {
         config = config.user(user);
     }
-    if let Some(password) = vars.secret_text("MONGODB_PASSWORD") {
+    if let Some(password) = vars.credential("MONGODB_PASSWORD") {
         if config.options.credential.is_none() {
             vars.mistake(
                 "MONGODB_USER",
@@ -96,7 +96,7 @@ fn login(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
                 "the user whose MONGODB_PASSWORD is given",
             );
         }
-        config = config.password(password);
+        config.password = Some(password);
     }
     // Without a user there is nobody to look for in that database.
     if let Some(source) = vars.text("MONGODB_AUTH_SOURCE")

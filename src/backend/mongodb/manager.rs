@@ -24,6 +24,7 @@ use crate::backend::{self, Backend, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
+use crate::security::{Credential, Secret, same};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -47,8 +48,9 @@ struct Shared {
     endpoint: Arc<str>,
     /// Made by the first connect. The lock is held while it is made, which takes no
     /// network traffic: a second client would double the monitoring sockets.
-    client: Mutex<Option<Client>>,
-    topology: Arc<Topology>,
+    client: Mutex<Option<(Option<Secret>, Client)>>,
+    /// Of the client; an old one closes its servers when it ends.
+    topology: Mutex<Arc<Topology>>,
     counters: Arc<Counters>,
     permits: AtomicU32,
 }
@@ -99,7 +101,7 @@ impl MongoDb {
     /// or plaintext is asked for to another host than loopback.
     pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
         backend::adopt::<Self>();
-        let options = driver::options(&config)?;
+        let options = driver::options(&config, None)?;
         if driver::encrypts(&config).unwrap_or_default() && config.tls.trusts_any_certificate() {
             log::warn!(
                 "millpond: MongoDB: certificate validation is off \
@@ -116,7 +118,7 @@ impl MongoDb {
                 config,
                 endpoint: endpoint.into(),
                 client: Mutex::new(None),
-                topology: Arc::new(Topology::new()),
+                topology: Mutex::new(Arc::new(Topology::new())),
                 counters: Arc::new(Counters::default()),
                 permits: AtomicU32::new(0),
             }),
@@ -139,17 +141,26 @@ impl Shared {
         Error::new(kind, phase, message).with_endpoint(Arc::clone(&self.endpoint))
     }
 
-    /// The client, made now if this is the first use.
+    fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.lock())
+    }
+
+    /// The client, made now if this is the first use or the password has changed.
     fn client(&self) -> Result<Client, Error> {
+        let password = self.config.password.as_ref();
+        let password = password.map(Credential::current).transpose()?;
         let mut slot = self.client.lock();
-        if let Some(client) = &*slot {
+        if let Some((used, client)) = &*slot
+            && same(used.as_ref(), password.as_ref())
+        {
             return Ok(client.clone());
         }
-        let mut options = driver::options(&self.config)?;
+        let mut options = driver::options(&self.config, password.as_ref())?;
         let counters = Arc::clone(&self.counters);
         options.cmap_event_handler =
             Some(EventHandler::callback(move |event| counters.note(event)));
-        let topology = Arc::clone(&self.topology);
+        let topology = Arc::new(Topology::new());
+        *self.topology.lock() = Arc::clone(&topology);
         options.sdam_event_handler =
             Some(EventHandler::callback(move |event| topology.note(event)));
         let _runtime = runtime::enter()?;
@@ -161,7 +172,8 @@ impl Shared {
             )
             .with_source(Arc::new(error))
         })?;
-        Ok(slot.insert(client).clone())
+        // The old one, if there was one, ends with the last lease that has it.
+        Ok(slot.insert((password, client)).1.clone())
     }
 
     /// Which servers may answer for a lease to count as alive.
@@ -178,7 +190,8 @@ impl Shared {
         limit: Duration,
         question: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        let attempt = self.topology.attempt();
+        let topology = self.topology();
+        let attempt = topology.attempt();
         let answer = runtime::block_on(limit, async {
             tokio::select! {
                 biased;
@@ -232,10 +245,11 @@ impl Shared {
         } else {
             "check_timeout (MONGODB_CHECK_TIMEOUT)"
         };
-        if let Some(error) = self.topology.last_failure() {
+        let topology = self.topology();
+        if let Some(error) = topology.last_failure() {
             return self.refused(phase, error);
         }
-        if self.topology.has_no_primary() {
+        if topology.has_no_primary() {
             return self.error(
                 ErrorKind::WrongRole,
                 phase,
@@ -262,7 +276,7 @@ impl Shared {
         if self.config.allow_plaintext || driver::encrypts(&self.config).unwrap_or(true) {
             return Ok(());
         }
-        let addresses = self.topology.addresses();
+        let addresses = self.topology().addresses();
         match addresses.iter().find(|address| !driver::is_local(address)) {
             None => Ok(()),
             Some(address) => Err(self.error(
@@ -373,6 +387,11 @@ impl Backend for MongoDb {
         };
         let question = service::describe(conn.driver(), criteria);
         shared.ask(Phase::Validate, shared.config.check_timeout, question)
+    }
+
+    fn credentials_changed(&self) -> bool {
+        let password = self.shared.config.password.as_ref();
+        password.is_some_and(Credential::has_changed)
     }
 }
 

@@ -106,7 +106,7 @@ fn adopt(mut parsed: ClientOptions) -> MongoDbConfig {
         .credential
         .as_mut()
         .and_then(|credential| credential.password.take())
-        .map(Secret::from);
+        .map(|password| Secret::from(password).into());
     config.connect_timeout = parsed.connect_timeout.unwrap_or(config.connect_timeout);
     config.max_sockets = parsed.max_pool_size.unwrap_or(config.max_sockets);
     match parsed.tls.take() {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{Vars, is_host};
-use crate::security::{Secret, Tls};
+use crate::security::{Credential, Secret, Tls};
 
 mod environment;
 mod url;
@@ -136,7 +136,7 @@ pub struct PostgresConfig {
     pub(super) hosts: Vec<(Host, u16)>,
     pub(super) database: Option<String>,
     pub(super) user: Option<String>,
-    pub(super) password: Option<Secret>,
+    pub(super) password: Option<Credential>,
     pub(super) ssl_mode: SslMode,
     pub(super) tls: Tls,
     pub(super) check_certificates: bool,
@@ -220,7 +220,15 @@ impl PostgresConfig {
 
     /// The password.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.password = Some(password.into());
+        self.password = Some(password.into().into());
+        self
+    }
+
+    /// The password is the first line of this file (`DB_PASSWORD_FILE`), which is read for each
+    /// login: when it changes, new connections use the new one, and a login that was refused is
+    /// tried again at once.
+    pub fn password_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.password = Some(Credential::file(path));
         self
     }
 

@@ -22,6 +22,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
+use crate::security::Credential;
 
 /// Undoes what a session may have kept, but for the prepared statements:
 /// `DISCARD ALL` of the manual, taken apart, after the end of any transaction.
@@ -257,6 +258,13 @@ impl Backend for Postgres {
         self.is_valid(conn)?;
         conn.limited(self.config.check_timeout, about)
             .map_err(|error| self.placed(ours(error, Phase::Validate)))
+    }
+
+    fn credentials_changed(&self) -> bool {
+        self.config
+            .password
+            .as_ref()
+            .is_some_and(Credential::has_changed)
     }
 
     fn traffic(conn: &PostgresConnection) -> Traffic {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use redis::cluster::ClusterClient;
-use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, cmd};
+use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, TlsCertificates, cmd};
 
 use super::cluster;
 use super::config::{Address, RedisConfig, Topology};
@@ -22,6 +23,7 @@ use crate::deadline::{Deadline, moment_in};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
+use crate::security::{Credential, Secret, same};
 
 /// Makes connections to Redis.
 ///
@@ -36,7 +38,9 @@ pub struct Redis {
     pub(super) config: RedisConfig,
     /// An address with the TLS parameters, where TLS is on.
     tls: Option<ConnectionAddr>,
-    cluster: Option<ClusterClient>,
+    certificates: Option<TlsCertificates>,
+    /// Of a Cluster: the driver's client, and the password that it was made with.
+    cluster: Mutex<Option<(Option<Secret>, ClusterClient)>>,
     endpoint: String,
     /// Where the next round of replicas begins.
     pub(super) turn: AtomicUsize,
@@ -63,18 +67,34 @@ impl Redis {
             }
             address = Some(tls::address(tls, certificates.clone())?);
         }
-        let cluster = match &config.topology {
-            Topology::Cluster(nodes) => Some(cluster::client(&config, nodes, certificates)?),
-            _ => None,
-        };
         backend::adopt::<Self>();
-        Ok(Self {
+        let redis = Self {
             endpoint: endpoint(&config),
             tls: address,
-            cluster,
+            certificates,
+            cluster: Mutex::new(None),
             config,
             turn: AtomicUsize::new(fastrand::usize(..1024)),
-        })
+        };
+        if let Topology::Cluster(nodes) = &redis.config.topology {
+            redis.cluster_client(nodes)?;
+        }
+        Ok(redis)
+    }
+
+    /// The driver's client of a Cluster, which keeps the password.
+    fn cluster_client(&self, nodes: &[(String, u16)]) -> Result<ClusterClient, Error> {
+        let password = self.password()?;
+        let mut made = self.cluster.lock();
+        if let Some((used, client)) = &*made
+            && same(used.as_ref(), password.as_ref())
+        {
+            return Ok(client.clone());
+        }
+        let certificates = self.certificates.clone();
+        let client = cluster::client(&self.config, nodes, password.as_ref(), certificates)?;
+        *made = Some((password, client.clone()));
+        Ok(client)
     }
 
     /// The settings.
@@ -86,10 +106,16 @@ impl Redis {
         &self.endpoint
     }
 
-    fn login(&self) -> Login<'_> {
+    /// The password as it is now.
+    pub(super) fn password(&self) -> Result<Option<Secret>, Error> {
+        let password = self.config.password.as_ref();
+        password.map(Credential::current).transpose()
+    }
+
+    fn login<'a>(&'a self, password: Option<&'a Secret>) -> Login<'a> {
         Login {
             user: self.config.user.as_deref(),
-            password: self.config.password.as_ref(),
+            password,
         }
     }
 
@@ -99,8 +125,10 @@ impl Redis {
         address: &Address,
         deadline: Instant,
     ) -> Result<redis::Connection, Error> {
-        let wanted = self.setup(self.login(), false);
-        self.dial_as(address, &wanted, self.login(), self.config.resp3, deadline)
+        let password = self.password()?;
+        let login = self.login(password.as_ref());
+        let wanted = self.setup(login, false);
+        self.dial_as(address, &wanted, login, self.config.resp3, deadline)
     }
 
     pub(super) fn dial_as(
@@ -236,9 +264,11 @@ impl Redis {
     fn clean(&self, conn: &mut RedisConnection) -> Result<(), Error> {
         let deadline = moment_in(self.config.check_timeout);
         let lost = |error| errors::on_connection(error, Phase::Validate, &self.endpoint);
-        match (&mut conn.inner, &self.cluster) {
+        match (&mut conn.inner, &self.config.topology) {
             (Inner::Single(connection), _) => {
-                converse(connection, &self.setup(self.login(), true), deadline).map_err(lost)?;
+                let password = self.password()?;
+                let setup = self.setup(self.login(password.as_ref()), true);
+                converse(connection, &setup, deadline).map_err(lost)?;
                 connection
                     .set_read_timeout(self.config.read_timeout)
                     .map_err(lost)?;
@@ -246,8 +276,11 @@ impl Redis {
                     .set_write_timeout(self.config.write_timeout)
                     .map_err(lost)?;
             }
-            (Inner::Cluster(_), Some(client)) => conn.inner = self.connect_cluster(client)?.inner,
-            (Inner::Cluster(_), None) => return Err(lost(timed_out())),
+            (Inner::Cluster(_), Topology::Cluster(nodes)) => {
+                let client = self.cluster_client(nodes)?;
+                conn.inner = self.connect_cluster(&client)?.inner;
+            }
+            (Inner::Cluster(_), _) => return Err(lost(timed_out())),
         }
         conn.noticed.clear();
         Ok(())
@@ -260,13 +293,12 @@ impl r2d2::ManageConnection for Redis {
 
     fn connect(&self) -> Result<RedisConnection, Error> {
         let deadline = moment_in(self.config.connect_timeout);
-        let connection = match (&self.config.topology, &self.cluster) {
-            (Topology::Single(address), _) => self.dial(address, deadline)?,
-            (Topology::Sentinel(sentinels), _) => self.discover(sentinels, deadline)?,
-            (Topology::Cluster(_), Some(client)) => return self.connect_cluster(client),
-            // `new` makes the client of every Cluster.
-            (Topology::Cluster(_), None) => {
-                return Err(errors::connecting(timed_out(), &self.endpoint));
+        let connection = match &self.config.topology {
+            Topology::Single(address) => self.dial(address, deadline)?,
+            Topology::Sentinel(sentinels) => self.discover(sentinels, deadline)?,
+            Topology::Cluster(nodes) => {
+                let client = self.cluster_client(nodes)?;
+                return self.connect_cluster(&client);
             }
         };
         let inner = Inner::Single(Box::new(connection));
@@ -350,6 +382,17 @@ impl Backend for Redis {
             conn.broken |= error.is_io_error();
             errors::on_connection(error, Phase::Validate, &self.endpoint)
         })
+    }
+
+    fn credentials_changed(&self) -> bool {
+        let own = self.config.password.as_ref();
+        let of_sentinels = match &self.config.topology {
+            Topology::Sentinel(sentinels) => sentinels.password.as_ref(),
+            _ => None,
+        };
+        own.into_iter()
+            .chain(of_sentinels)
+            .any(Credential::has_changed)
     }
 
     fn traffic(conn: &RedisConnection) -> Traffic {

@@ -1,8 +1,9 @@
 //! The `HTTP_*` variables.
 
-use super::HttpConfig;
+use super::{HttpConfig, Login};
 use crate::config::Vars;
 use crate::error::Error;
+use crate::security::Secret;
 
 impl HttpConfig {
     /// Reads the process's environment; `None` unless `HTTP_ENABLED` is true.
@@ -70,10 +71,10 @@ impl HttpConfig {
     }
 
     fn read_login(&mut self, vars: &mut Vars) {
-        let token = vars.secret_text("HTTP_BEARER_TOKEN");
+        let token = vars.credential("HTTP_BEARER_TOKEN");
         let user = vars.text("HTTP_USER");
-        let password = vars.secret_text("HTTP_PASSWORD");
-        let key = vars.secret_text("HTTP_API_KEY");
+        let password = vars.credential("HTTP_PASSWORD");
+        let key = vars.credential("HTTP_API_KEY");
         if [token.is_some(), user.is_some(), key.is_some()]
             .into_iter()
             .filter(|given| *given)
@@ -86,18 +87,18 @@ impl HttpConfig {
                 "one",
             );
         }
-        let mut config = std::mem::replace(self, Self::new(""));
+        let no_password = || Secret::from("").into();
         if let Some(token) = token {
-            config = config.bearer_token(token);
+            self.login = Some(Login::Bearer(token));
         }
         if let Some(user) = user {
-            config = config.basic_auth(user, password.unwrap_or_default());
+            self.login = Some(Login::Basic(user, password.unwrap_or_else(no_password)));
         }
         if let Some(key) = key {
             let header = vars.text("HTTP_API_KEY_HEADER");
-            config = config.api_key(header.unwrap_or_else(|| "X-API-Key".into()), key);
+            let header = header.unwrap_or_else(|| "X-API-Key".into());
+            self.login = Some(Login::ApiKey(header, key));
         }
-        *self = config;
     }
 
     fn read_headers(&mut self, vars: &mut Vars) {

@@ -54,8 +54,8 @@ impl PostgresConfig {
         }
         self.database = vars.text("DB_NAME").or(self.database.take());
         self.user = vars.text("DB_USER").or(self.user.take());
-        if let Some(password) = vars.secret_text("DB_PASSWORD") {
-            self.password = Some(password.into());
+        if let Some(password) = vars.credential("DB_PASSWORD") {
+            self.password = Some(password);
         }
         if let Some(mode) = vars.text("DB_SSL_MODE") {
             match mode.trim().parse() {

@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
 use crate::config::{ESCAPED, Login, Vars, is_host, login, nearest_of};
 use crate::error::Error;
+use crate::security::Secret;
 
 impl PostgresConfig {
     /// Reads a URL such as
@@ -120,7 +121,7 @@ impl PostgresConfig {
         let text = Some(value.to_owned()).filter(|value| !value.is_empty());
         match key {
             "user" => self.user = text,
-            "password" => self.password = Some(value.into()),
+            "password" => self.password = Some(Secret::from(value).into()),
             "dbname" => self.database = text,
             "host" => {
                 let hosts = value.split(',').map(Host::of);
@@ -256,7 +257,8 @@ mod tests {
         )
         .expect("a good URL");
         assert_eq!(config.user.as_deref(), Some("a@b"));
-        assert_eq!(config.password.as_ref().map(Secret::expose), Some("p/w:"));
+        let password = config.password.map(|password| password.current().unwrap());
+        assert_eq!(password.as_ref().map(Secret::expose), Some("p/w:"));
         assert_eq!(config.database.as_deref(), Some("d b"));
         assert_eq!(
             config.hosts,

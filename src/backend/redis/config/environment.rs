@@ -95,9 +95,9 @@ impl RedisConfig {
                 Some("replica" | "slave") => config = config.sentinel_role(SentinelRole::Replica),
                 Some(other) => vars.mistake("REDIS_SENTINEL_ROLE", other, "master or replica"),
             }
-            if let Some(password) = vars.secret_text("REDIS_SENTINEL_PASSWORD") {
+            if let Some(password) = vars.credential("REDIS_SENTINEL_PASSWORD") {
                 let user = vars.text("REDIS_SENTINEL_USER");
-                config = config.sentinel_login(user.as_deref(), password);
+                config = config.sentinel_credential(user.as_deref(), password);
             }
             *self = config;
         }
@@ -110,8 +110,8 @@ impl RedisConfig {
         if let Some(user) = vars.text("REDIS_USER") {
             self.user = Some(user);
         }
-        if let Some(password) = vars.secret_text("REDIS_PASSWORD") {
-            self.password = Some(password.into());
+        if let Some(password) = vars.credential("REDIS_PASSWORD") {
+            self.password = Some(password);
         }
     }
 

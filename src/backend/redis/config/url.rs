@@ -6,7 +6,7 @@ use url::Url;
 use super::{Address, DEFAULT_PORT, RedisConfig, Topology};
 use crate::config::{ESCAPED, Login, is_host, login};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::Tls;
+use crate::security::{Secret, Tls};
 
 impl RedisConfig {
     /// Reads `redis://[user[:password]@]host[:port][/db]`, `rediss://` for TLS, or
@@ -62,7 +62,7 @@ impl RedisConfig {
             self.user = Some(decoded(url.username())?);
         }
         if let Some(password) = url.password() {
-            self.password = Some(decoded(password)?.into());
+            self.password = Some(Secret::from(decoded(password)?).into());
         }
         if encrypted {
             self.tls = Some(match url.fragment() {
@@ -83,7 +83,9 @@ impl RedisConfig {
             match (&*name, &*value) {
                 ("db", number) => self.db = database(number)?,
                 ("user", name) => self.user = Some(name.into()),
-                ("pass" | "password", password) => self.password = Some(password.into()),
+                ("pass" | "password", password) => {
+                    self.password = Some(Secret::from(password).into());
+                }
                 ("protocol", "resp3" | "3") => self.resp3 = true,
                 ("protocol", "resp2" | "2") => self.resp3 = false,
                 ("protocol", _) => {

@@ -1,0 +1,154 @@
+//! A password, token or key for logging in, which may change while the program runs.
+//!
+//! It is given once, or it is the first line of a file: that is read again for each login, since
+//! a login costs far more than reading a small file, and no time stamp tells for certain that a
+//! file has changed (two changes within a tick of the clock, a file that was moved into place).
+//! A login that was refused is worth another attempt as soon as the file says something else
+//! than was used for it ([`Credential::has_changed`]). While the file cannot be read, as between
+//! two versions of it, what it said last is used.
+//!
+//! Each manager has its own: a clone remembers by itself what it was used for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::secret::{Secret, read_secret};
+use crate::error::{Error, ErrorKind, Phase};
+
+pub(crate) struct Credential {
+    origin: Origin,
+    /// What was used last, of one that comes from a file.
+    used: Mutex<Option<Secret>>,
+}
+
+#[derive(Clone)]
+enum Origin {
+    Given(Secret),
+    File(PathBuf),
+}
+
+impl Credential {
+    /// The first line of this file.
+    pub(crate) fn file(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        // The program may change its working directory.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self {
+            origin: Origin::File(path),
+            used: Mutex::new(None),
+        }
+    }
+
+    /// The secret as it is now, for a login.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the file cannot be read and never could.
+    pub(crate) fn current(&self) -> Result<Secret, Error> {
+        let path = match &self.origin {
+            Origin::Given(secret) => return Ok(secret.clone()),
+            Origin::File(path) => path,
+        };
+        let read = read(path);
+        let mut used = self.used.lock();
+        match (read, &*used) {
+            (Ok(secret), _) => {
+                *used = Some(secret.clone());
+                Ok(secret)
+            }
+            (Err(_), Some(last)) => Ok(last.clone()),
+            (Err(error), None) => {
+                let message = format!(
+                    "the file of the secret, {}, cannot be read: {error}",
+                    path.display()
+                );
+                let error = Arc::new(error);
+                Err(
+                    Error::new(ErrorKind::Configuration, Phase::Connect, message)
+                        .with_source(error),
+                )
+            }
+        }
+    }
+
+    /// Whether the next login would use another secret than the last one did. Reads the file.
+    pub(crate) fn has_changed(&self) -> bool {
+        let Origin::File(path) = &self.origin else {
+            return false;
+        };
+        let Ok(secret) = read(path) else {
+            return false;
+        };
+        !same(self.used.lock().as_ref(), Some(&secret))
+    }
+}
+
+/// Whether these are the same secret, or both none.
+pub(crate) fn same(one: Option<&Secret>, other: Option<&Secret>) -> bool {
+    one.map(Secret::expose) == other.map(Secret::expose)
+}
+
+fn read(path: &Path) -> std::io::Result<Secret> {
+    read_secret(&path.to_string_lossy()).map(Secret::from)
+}
+
+impl Clone for Credential {
+    fn clone(&self) -> Self {
+        Self {
+            origin: self.origin.clone(),
+            used: Mutex::new(self.used.lock().clone()),
+        }
+    }
+}
+
+impl From<Secret> for Credential {
+    fn from(secret: Secret) -> Self {
+        Self {
+            origin: Origin::Given(secret),
+            used: Mutex::new(None),
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Given(secret) => secret.fmt(f),
+            Origin::File(path) => write!(f, "*** (from {})", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_again() {
+        let path = std::env::temp_dir().join(format!("millpond-credential-{}", fastrand::u64(..)));
+        let credential = Credential::file(&path);
+        let error = credential.current().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.message().contains("millpond-credential-"), "{error}");
+        assert!(!credential.has_changed());
+
+        std::fs::write(&path, "hunter2\n").unwrap();
+        assert!(credential.has_changed());
+        assert_eq!(credential.current().unwrap().expose(), "hunter2");
+        assert!(!credential.has_changed());
+        assert!(!format!("{credential:?}").contains("hunter2"));
+
+        let other = credential.clone();
+        std::fs::write(&path, "hunter3\n").unwrap();
+        assert!(credential.has_changed() && other.has_changed());
+        assert_eq!(credential.current().unwrap().expose(), "hunter3");
+        assert!(!credential.has_changed());
+        assert!(other.has_changed(), "it has not used it yet");
+
+        std::fs::remove_file(&path).unwrap();
+        assert!(!credential.has_changed());
+        assert_eq!(credential.current().unwrap().expose(), "hunter3");
+    }
+}
