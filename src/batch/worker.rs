@@ -59,7 +59,10 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         Ok(lease) => {
             let jobs = settler.begin(group.jobs);
             let start = shared.clock.now();
-            shared.pool.earn_retries(1);
+            // A group of retries earns none, or a tenth of them would earn another.
+            if jobs.iter().any(|job| job.failed == 0) {
+                shared.pool.earn_retries(1);
+            }
             let counters = &shared.home.counters;
             for job in jobs.iter().filter(|job| job.failed == 0) {
                 counters.queue_time.record(start.saturating_sub(job.since));

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use millpond::backend::{self, Backend};
 use millpond::batch::{Batch, BatchBuilder};
 use millpond::{
-    Deadline, Envelope, Error, ErrorKind, ManageConnection, Operation, Outcome, Phase, Pool, Ticket,
+    Breaker, Deadline, Envelope, Error, ErrorKind, ManageConnection, Operation, Outcome, Phase,
+    Pool, Ticket,
 };
 use serde::{Deserialize, Serialize};
 
@@ -228,11 +229,17 @@ impl Backend for Scripted {
     }
 }
 
+/// A pool without a circuit breaker, so that every attempt is made.
 pub fn pool(max_size: u32) -> (Pool<Scripted>, Arc<Script>) {
+    pool_with(max_size, None)
+}
+
+pub fn pool_with(max_size: u32, breaker: Option<Breaker>) -> (Pool<Scripted>, Arc<Script>) {
     backend::adopt::<Scripted>();
     let script = Arc::new(Script::default());
     let pool = Pool::builder()
         .max_size(max_size)
+        .breaker(breaker)
         .connection_timeout(Duration::from_secs(2))
         .build(Scripted(Arc::clone(&script)))
         .expect("nothing can fail");
