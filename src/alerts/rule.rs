@@ -75,11 +75,10 @@ impl Rule {
     }
 
     /// The rules that a hub has unless it is told otherwise: a pool down (critical, after two
-    /// seconds), degraded (a minute), refused login, read-only server, circuit breaker open (two seconds),
-    /// failing connects (more
-    /// than one in two seconds for 15), a tenth of the operations failing for half a minute,
-    /// saturation for half a minute, leaks, unknown outcomes, nine tenths of the memory limit,
-    /// and 95 % of the processors for two minutes.
+    /// seconds), degraded (a minute), refused login, read-only server, an open circuit breaker
+    /// (two seconds), failing connects (more than one in two seconds for 15), a tenth of the
+    /// operations failing for half a minute, saturation for half a minute, leaks, unknown
+    /// outcomes, nine tenths of the memory limit, and 95 % of the processors for two minutes.
     pub fn defaults() -> Vec<Self> {
         let seconds = Duration::from_secs;
         let rule = |name: &str, signal| Self::new(name, signal);

@@ -161,9 +161,10 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
 
     /// Whether the next login would use another password than the last one did, because the
     /// file that it comes from has changed. Asked now and then while logins are refused, in the
-    /// background; may read that file. `false` by default.
-    fn credentials_changed(&self) -> bool {
-        false
+    /// background; may read that file. `None`, the default, if that cannot happen: then a login
+    /// that is refused is tried again now and then all the same.
+    fn credentials_changed(&self) -> Option<bool> {
+        None
     }
 
     /// What went over this connection so far, as far as the driver tells.

@@ -38,7 +38,7 @@ pub(crate) struct Care<M: ManageConnection> {
     /// Asks the server how it does; `None`: only `is_valid` does.
     pub(crate) check: Option<Check<M>>,
     /// `None`: they never do.
-    pub(crate) credentials_changed: Option<fn(&M) -> bool>,
+    pub(crate) credentials_changed: Option<fn(&M) -> Option<bool>>,
     pub(crate) traffic: fn(&M::Connection) -> Traffic,
 }
 

@@ -22,9 +22,10 @@ const FIRST_PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(1);
 /// The longest pause after such a failure: soon enough to notice that somebody has
 /// mended it.
 const PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(2);
-/// The same for a login that is refused, from the third time on: too seldom to lock an account.
+/// The same for a login that is refused: too seldom to lock an account.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_secs(30);
-/// How often a login is refused before that.
+/// With a password from a file, which is looked at meanwhile, that is the pause already after so
+/// many refusals.
 const REFUSALS: u32 = 3;
 
 /// Care for one connection, which may block.
@@ -107,21 +108,30 @@ impl<M: ManageConnection> Ledger<M> {
     }
 
     /// A connect failed. If it can heal by itself: pause with full jitter (Brooker,
-    /// "Exponential Backoff And Jitter", 2015), up to `longest`.
-    pub(super) fn note_failure(&mut self, error: Error, now: Ticks, longest: Duration) {
+    /// "Exponential Backoff And Jitter", 2015), up to `longest`. `watched`: somebody looks whether
+    /// the password changes that was refused.
+    pub(super) fn note_failure(
+        &mut self,
+        error: Error,
+        now: Ticks,
+        longest: Duration,
+        watched: bool,
+    ) {
         let kind = error.kind();
         let factor = 1_u32 << self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
         self.hopeless = !kind.connect_may_heal();
         self.last_error = Some(error);
         if self.hopeless {
-            let ceiling = match kind {
-                ErrorKind::Authentication | ErrorKind::Permission if self.failures >= REFUSALS => {
-                    PAUSE_WHEN_REFUSED
-                }
-                _ => FIRST_PAUSE_WHEN_HOPELESS
-                    .saturating_mul(factor)
-                    .min(PAUSE_WHEN_HOPELESS),
+            let longest = match kind {
+                ErrorKind::Authentication | ErrorKind::Permission => PAUSE_WHEN_REFUSED,
+                _ => PAUSE_WHEN_HOPELESS,
+            };
+            let ceiling = if watched && self.failures >= REFUSALS {
+                longest
+            } else {
+                let doubled = FIRST_PAUSE_WHEN_HOPELESS.saturating_mul(factor);
+                doubled.min(longest)
             };
             // Half of it for certain: full jitter can draw next to nothing.
             let pause = ceiling.mul_f64(0.5 + 0.5 * fastrand::f64());

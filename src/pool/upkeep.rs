@@ -95,7 +95,7 @@ impl<M: ManageConnection> Shared<M> {
         drop(ledger);
         let shared = Arc::clone(self);
         crew::submit(Box::new(move || {
-            if changed(&shared.manager) {
+            if changed(&shared.manager) == Some(true) {
                 log::info!(
                     pool = &*shared.name;
                     "millpond: pool {}: the credentials have changed; connecting again",

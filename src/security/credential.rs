@@ -73,15 +73,15 @@ impl Credential {
         }
     }
 
-    /// Whether the next login would use another secret than the last one did. Reads the file.
-    pub(crate) fn has_changed(&self) -> bool {
+    /// Whether the next login would use another secret than the last one did; `None` for one
+    /// that never changes. Reads the file.
+    pub(crate) fn has_changed(&self) -> Option<bool> {
         let Origin::File(path) = &self.origin else {
-            return false;
+            return None;
         };
-        let Ok(secret) = read(path) else {
-            return false;
-        };
-        !same(self.used.lock().as_ref(), Some(&secret))
+        let secret = read(path).ok();
+        let other = |secret: Secret| !same(self.used.lock().as_ref(), Some(&secret));
+        Some(secret.is_some_and(other))
     }
 }
 
@@ -132,23 +132,25 @@ mod tests {
         let error = credential.current().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert!(error.message().contains("millpond-credential-"), "{error}");
-        assert!(!credential.has_changed());
+        assert_eq!(credential.has_changed(), Some(false));
 
         std::fs::write(&path, "hunter2\n").unwrap();
-        assert!(credential.has_changed());
+        assert_eq!(credential.has_changed(), Some(true));
         assert_eq!(credential.current().unwrap().expose(), "hunter2");
-        assert!(!credential.has_changed());
+        assert_eq!(credential.has_changed(), Some(false));
         assert!(!format!("{credential:?}").contains("hunter2"));
 
         let other = credential.clone();
         std::fs::write(&path, "hunter3\n").unwrap();
-        assert!(credential.has_changed() && other.has_changed());
+        assert_eq!(credential.has_changed(), Some(true));
+        assert_eq!(other.has_changed(), Some(true));
         assert_eq!(credential.current().unwrap().expose(), "hunter3");
-        assert!(!credential.has_changed());
-        assert!(other.has_changed(), "it has not used it yet");
+        assert_eq!(credential.has_changed(), Some(false));
+        assert_eq!(other.has_changed(), Some(true), "it has not used it yet");
 
         std::fs::remove_file(&path).unwrap();
-        assert!(!credential.has_changed());
+        assert_eq!(credential.has_changed(), Some(false));
         assert_eq!(credential.current().unwrap().expose(), "hunter3");
+        assert_eq!(Credential::from(Secret::from("x")).has_changed(), None);
     }
 }

@@ -207,7 +207,7 @@ impl Backend for Http {
         conn.traffic()
     }
 
-    fn credentials_changed(&self) -> bool {
+    fn credentials_changed(&self) -> Option<bool> {
         self.defaults.login_has_changed()
     }
 }

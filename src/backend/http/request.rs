@@ -52,16 +52,16 @@ impl Defaults {
         })
     }
 
-    /// Whether the file that the login comes from has changed.
-    pub(super) fn login_has_changed(&self) -> bool {
-        let login = self.login.as_ref();
-        login.is_some_and(|login| login.credential().has_changed())
+    /// Whether the file that the login comes from has changed; `None` if it comes from none.
+    pub(super) fn login_has_changed(&self) -> Option<bool> {
+        self.login.as_ref()?.credential().has_changed()
     }
 
     /// Uses from now on what the file says that the login comes from. One that no header can
     /// carry is left where it is.
     pub(super) fn renew_login(&self) {
-        if let Some(login) = self.login.as_ref().filter(|_| self.login_has_changed())
+        let changed = self.login_has_changed() == Some(true);
+        if let Some(login) = self.login.as_ref().filter(|_| changed)
             && let Ok((name, value)) = login_header(login)
         {
             self.headers.write().insert(name, value);

@@ -389,9 +389,8 @@ impl Backend for MongoDb {
         shared.ask(Phase::Validate, shared.config.check_timeout, question)
     }
 
-    fn credentials_changed(&self) -> bool {
-        let password = self.shared.config.password.as_ref();
-        password.is_some_and(Credential::has_changed)
+    fn credentials_changed(&self) -> Option<bool> {
+        self.shared.config.password.as_ref()?.has_changed()
     }
 }
 

@@ -22,7 +22,6 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
-use crate::security::Credential;
 
 /// Undoes what a session may have kept, but for the prepared statements:
 /// `DISCARD ALL` of the manual, taken apart, after the end of any transaction.
@@ -260,11 +259,8 @@ impl Backend for Postgres {
             .map_err(|error| self.placed(ours(error, Phase::Validate)))
     }
 
-    fn credentials_changed(&self) -> bool {
-        self.config
-            .password
-            .as_ref()
-            .is_some_and(Credential::has_changed)
+    fn credentials_changed(&self) -> Option<bool> {
+        self.config.password.as_ref()?.has_changed()
     }
 
     fn traffic(conn: &PostgresConnection) -> Traffic {

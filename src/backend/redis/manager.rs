@@ -384,15 +384,14 @@ impl Backend for Redis {
         })
     }
 
-    fn credentials_changed(&self) -> bool {
+    fn credentials_changed(&self) -> Option<bool> {
         let own = self.config.password.as_ref();
         let of_sentinels = match &self.config.topology {
             Topology::Sentinel(sentinels) => sentinels.password.as_ref(),
             _ => None,
         };
-        own.into_iter()
-            .chain(of_sentinels)
-            .any(Credential::has_changed)
+        let both = own.into_iter().chain(of_sentinels);
+        both.filter_map(Credential::has_changed).max()
     }
 
     fn traffic(conn: &RedisConnection) -> Traffic {
