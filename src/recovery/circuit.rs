@@ -49,11 +49,8 @@ pub(crate) enum Verdict {
 impl Verdict {
     pub(crate) fn of(error: &Error) -> Self {
         match (error.kind(), error.phase()) {
-            (ErrorKind::DeadlineExceeded, Phase::Operation)
-            | (ErrorKind::ConnectionLost, _)
-            | (ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Timeout), _) => {
-                Self::Ill
-            }
+            (ErrorKind::DeadlineExceeded, Phase::Operation) => Self::Ill,
+            (kind, _) if is_away(kind) => Self::Ill,
             // In the queue it is the pool that is full.
             (ErrorKind::Overloaded, phase) if phase != Phase::Queue => Self::Ill,
             (
@@ -67,6 +64,15 @@ impl Verdict {
             _ => Self::Neither,
         }
     }
+}
+
+/// Whether the endpoint cannot be reached, or not any more.
+fn is_away(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionLost
+            | ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Timeout)
+    )
 }
 
 /// Leave to make a call.
@@ -206,9 +212,8 @@ impl Circuit {
         let mut inner = self.inner.lock();
         match self.state.load(Relaxed) {
             CLOSED => return Ok(Pass(None)),
-            OPEN if now >= inner.until => self.half_open(&mut inner, rules, now),
-            // Probes that hang do not keep others from trying.
-            HALF_OPEN if now >= inner.until => self.half_open(&mut inner, rules, now),
+            // Half-open too: probes that hang do not keep others from trying.
+            _ if now >= inner.until => self.half_open(&mut inner, rules, now),
             _ => {}
         }
         if self.state.load(Relaxed) == HALF_OPEN && inner.probes_out < rules.probes {
@@ -258,7 +263,7 @@ impl Circuit {
                 return None;
             }
         }
-        self.settle_slowly(pass, result, took, now(), calls)
+        self.settle_slowly(&pass, result, took, now(), calls)
     }
 
     #[inline]
@@ -271,7 +276,7 @@ impl Circuit {
     #[cold]
     fn settle_slowly(
         &self,
-        pass: Pass,
+        pass: &Pass,
         result: Result<(), &Error>,
         took: Ticks,
         now: Ticks,
@@ -287,7 +292,7 @@ impl Circuit {
                 (Entry::Slow, Error::new(kind, Phase::Operation, message))
             }
             (_, Verdict::Well) if pass.is_probe() => {
-                return self.probe_succeeded(&pass, rules, now);
+                return self.probe_succeeded(pass, rules, now);
             }
             (_, Verdict::Well) => {
                 self.end_streak();
