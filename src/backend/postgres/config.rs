@@ -392,6 +392,7 @@ impl PostgresConfig {
             }
         }
         let password = self.password.as_ref();
+        let password = password.and_then(|password| password.current().ok());
         if password.is_some_and(|password| password.expose().contains('\0')) {
             vars.mistake("DB_PASSWORD", "***", "text without a NUL byte");
         }
