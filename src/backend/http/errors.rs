@@ -10,6 +10,16 @@ use ureq::Timeout;
 
 use super::codes::{is_open, kind_of_status};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::TlsSettings;
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "HTTP_SSL_CA_FILE",
+    client: "HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE",
+    host: "host and port (HTTP_BASE_URL)",
+    min_version: "HTTP_SSL_MIN_VERSION",
+    plaintext: "http:// in HTTP_BASE_URL",
+};
 
 /// How much of a body goes into an error, in characters.
 const EXCERPT: usize = 200;
@@ -152,14 +162,30 @@ pub(super) fn classify(error: &ureq::Error) -> ErrorKind {
 }
 
 fn is_tls(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some()
+    tls_inside(error).is_some()
+}
+
+fn tls_inside(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// The TLS layer's own error.
+fn tls_cause(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => tls_inside(error),
+        _ => None,
+    }
 }
 
 /// An error while connecting, with what to do about it.
 pub(super) fn connecting(error: ureq::Error, endpoint: &str) -> Error {
+    if let Some(problem) = tls_cause(&error) {
+        let (kind, message) = TLS.explain(problem);
+        return Error::new(kind, Phase::Connect, message)
+            .with_endpoint(endpoint)
+            .with_source(Arc::new(error));
+    }
     let kind = match classify(&error) {
         // The server hung up on the handshake.
         ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),

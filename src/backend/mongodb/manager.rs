@@ -24,6 +24,7 @@ use crate::backend::{self, Backend, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
+use crate::security::{Watch, warn_unchecked};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -49,6 +50,7 @@ struct Shared {
     /// network traffic: a second client would double the monitoring sockets.
     client: Mutex<Option<Client>>,
     topology: Arc<Topology>,
+    certificates: Arc<Watch>,
     counters: Arc<Counters>,
     permits: AtomicU32,
 }
@@ -99,12 +101,10 @@ impl MongoDb {
     /// or plaintext is asked for to another host than loopback.
     pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
         backend::adopt::<Self>();
-        let options = driver::options(&config)?;
-        if driver::encrypts(&config).unwrap_or_default() && config.tls.trusts_any_certificate() {
-            log::warn!(
-                "millpond: MongoDB: certificate validation is off \
-                 (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
-            );
+        let certificates = Arc::default();
+        let options = driver::options(&config, &certificates)?;
+        if config.tls.trusts_any_certificate() && driver::encrypts(&config).unwrap_or_default() {
+            warn_unchecked("MongoDB");
         }
         let hosts = options.hosts.iter().map(ToString::to_string);
         let mut endpoint = hosts.collect::<Vec<_>>().join(",");
@@ -117,6 +117,7 @@ impl MongoDb {
                 endpoint: endpoint.into(),
                 client: Mutex::new(None),
                 topology: Arc::new(Topology::new()),
+                certificates,
                 counters: Arc::new(Counters::default()),
                 permits: AtomicU32::new(0),
             }),
@@ -145,7 +146,7 @@ impl Shared {
         if let Some(client) = &*slot {
             return Ok(client.clone());
         }
-        let mut options = driver::options(&self.config)?;
+        let mut options = driver::options(&self.config, &self.certificates)?;
         let counters = Arc::clone(&self.counters);
         options.cmap_event_handler =
             Some(EventHandler::callback(move |event| counters.note(event)));
@@ -196,6 +197,8 @@ impl Shared {
         let kind = errors::kind_of(&error);
         let what = errors::describe(&error);
         let advice = match kind {
+            // It says what to do already.
+            _ if errors::tls_problem(&error).is_some() => "",
             ErrorKind::Authentication => {
                 "; check user, password and auth source (MONGODB_USER, MONGODB_PASSWORD, \
                  MONGODB_AUTH_SOURCE)"
@@ -372,7 +375,8 @@ impl Backend for MongoDb {
             None => ReadPreference::PrimaryPreferred { options: None }.into(),
         };
         let question = service::describe(conn.driver(), criteria);
-        shared.ask(Phase::Validate, shared.config.check_timeout, question)
+        let service = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
+        Ok(service.with_certificates(shared.certificates.certificates()))
     }
 }
 

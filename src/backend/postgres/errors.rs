@@ -9,13 +9,27 @@ use std::sync::Arc;
 use postgres::error::{DbError, ErrorPosition, SqlState};
 
 use super::codes::{is_open, kind_of_state};
+use super::connector::NotOffered;
 use super::fuse::Blown;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::TlsSettings;
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "DB_SSL_CA_FILE",
+    client: "DB_SSL_CERT_FILE and DB_SSL_KEY_FILE",
+    host: "the host (DB_HOST, or DB_SSL_MODE=verify-ca if its name does not matter)",
+    min_version: "DB_SSL_MIN_VERSION",
+    plaintext: "DB_SSL_MODE=disable",
+};
 
 /// The kind of a driver's error in this phase.
 pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
     if let Some(db) = error.as_db_error() {
         return kind_of_state(db.code(), db.message(), phase);
+    }
+    if let Some((kind, _)) = tls_problem(error) {
+        return kind;
     }
     // The driver has no public kinds; what it prints first is its kind.
     let text = error.to_string();
@@ -84,6 +98,18 @@ fn io_cause(error: &postgres::Error) -> Option<&std::io::Error> {
     None
 }
 
+/// What is wrong with the encryption, where that is it.
+fn tls_problem(error: &postgres::Error) -> Option<(ErrorKind, String)> {
+    let inner = io_cause(error)?.get_ref()?;
+    if inner.is::<NotOffered>() {
+        let kind = ErrorKind::Connect(ConnectFailure::Tls);
+        return Some((kind, TLS.no_tls("it says so")));
+    }
+    inner
+        .downcast_ref::<rustls::Error>()
+        .map(|error| TLS.explain(error))
+}
+
 /// Whether it comes from a blown fuse.
 fn is_blown(error: &std::io::Error) -> bool {
     error
@@ -118,6 +144,9 @@ pub(super) fn leaves_open(error: &postgres::Error) -> bool {
 
 /// The driver's error as one of ours.
 pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
+    if let Some((kind, message)) = tls_problem(&error) {
+        return Error::new(kind, phase, message).with_source(Arc::new(error));
+    }
     let kind = kind_of(&error, phase);
     let mut message = match error.as_db_error() {
         Some(db) => describe(db),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use redis::cluster::ClusterClient;
@@ -19,9 +19,10 @@ use super::wire::{Login, converse, hello, open, remaining, resolve, set_name, ti
 use crate::backend::{self, Backend, Service, Traffic};
 use crate::config::Vars;
 use crate::deadline::{Deadline, moment_in};
-use crate::error::{Error, ErrorKind, Phase};
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
+use crate::security::{Watch, warn_unchecked};
 
 /// Makes connections to Redis.
 ///
@@ -37,7 +38,10 @@ pub struct Redis {
     /// An address with the TLS parameters, where TLS is on.
     tls: Option<ConnectionAddr>,
     cluster: Option<ClusterClient>,
+    certificates: Arc<Watch>,
     endpoint: String,
+    /// Whether a server was reached with TLS, so that silence need not be explained.
+    encrypted: AtomicBool,
     /// Where the next round of replicas begins.
     pub(super) turn: AtomicUsize,
 }
@@ -51,15 +55,17 @@ impl Redis {
         let mut mistakes = Vars::from_lookup(|_| None);
         config.check(&mut mistakes);
         mistakes.finish()?;
-        let certificates = config.tls.as_ref().map(tls::certificates).transpose()?;
+        let watch = Arc::default();
+        let certificates = config
+            .tls
+            .as_ref()
+            .map(|tls| tls::certificates(tls, &watch));
+        let certificates = certificates.transpose()?;
         let mut address = None;
         if let Some((tls, certificates)) = config.tls.as_ref().zip(certificates.as_ref()) {
             tls::ensure_provider();
             if tls.trusts_any_certificate() {
-                log::warn!(
-                    "millpond: Redis: certificate validation is off \
-                     (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
-                );
+                warn_unchecked("Redis");
             }
             address = Some(tls::address(tls, certificates.clone())?);
         }
@@ -72,7 +78,9 @@ impl Redis {
             endpoint: endpoint(&config),
             tls: address,
             cluster,
+            certificates: watch,
             config,
+            encrypted: AtomicBool::new(false),
             turn: AtomicUsize::new(fastrand::usize(..1024)),
         })
     }
@@ -113,8 +121,18 @@ impl Redis {
     ) -> Result<redis::Connection, Error> {
         let endpoint = address.to_string();
         let failed = |error: RedisError| errors::connecting(error, &endpoint);
-        let mut connection = match address {
-            Address::Unix(path) => open(ConnectionAddr::Unix(path.clone()), login, resp3, deadline),
+        let ready = |opened: RedisResult<redis::Connection>, deadline| {
+            let mut connection = opened?;
+            converse(&mut connection, setup, deadline)?;
+            connection.set_read_timeout(self.config.read_timeout)?;
+            connection.set_write_timeout(self.config.write_timeout)?;
+            Ok(connection)
+        };
+        match address {
+            Address::Unix(path) => {
+                let address = ConnectionAddr::Unix(path.clone());
+                ready(open(address, login, resp3, deadline), deadline).map_err(failed)
+            }
             Address::Tcp(host, port) => {
                 if self.config.forbids(host) {
                     return Err(plaintext(host));
@@ -125,16 +143,30 @@ impl Redis {
                         .with_endpoint(&*endpoint)
                         .with_source(Arc::new(error))
                 })?;
-                self.open_tcp(host, *port, &found, login, resp3, deadline)
+                let attempt = |deadline| {
+                    let opened = self.open_tcp(host, *port, &found, login, resp3, deadline);
+                    ready(opened, deadline).map_err(failed)
+                };
+                if self.tls.is_none() || self.encrypted.load(Ordering::Relaxed) {
+                    return attempt(deadline);
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                let first = attempt(Instant::now() + (left / 3).min(tls::SILENCE));
+                match first {
+                    Ok(connection) => {
+                        self.encrypted.store(true, Ordering::Relaxed);
+                        Ok(connection)
+                    }
+                    Err(error) if error.kind() != ErrorKind::Connect(ConnectFailure::Timeout) => {
+                        Err(error)
+                    }
+                    Err(_) if found.iter().any(|to| tls::speaks_plaintext(to, deadline)) => {
+                        Err(errors::without_tls(&endpoint))
+                    }
+                    Err(_) => attempt(deadline),
+                }
             }
         }
-        .map_err(failed)?;
-        converse(&mut connection, setup, deadline).map_err(failed)?;
-        let timeouts = connection
-            .set_read_timeout(self.config.read_timeout)
-            .and_then(|()| connection.set_write_timeout(self.config.write_timeout));
-        timeouts.map_err(failed)?;
-        Ok(connection)
     }
 
     /// Tries each address of the host, each with its share of the time left.
@@ -346,10 +378,11 @@ impl Backend for Redis {
     }
 
     fn check(&self, conn: &mut RedisConnection) -> Result<Service, Error> {
-        self.ask(conn).map_err(|error| {
+        let service = self.ask(conn).map_err(|error| {
             conn.broken |= error.is_io_error();
             errors::on_connection(error, Phase::Validate, &self.endpoint)
-        })
+        })?;
+        Ok(service.with_certificates(self.certificates.certificates()))
     }
 
     fn traffic(conn: &RedisConnection) -> Traffic {
