@@ -59,6 +59,27 @@ impl TlsSettings {
         )
     }
 
+    /// The server closed the connection on the handshake, without a word.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn hung_up(&self) -> String {
+        format!(
+            "the server hung up on the TLS handshake: it offers no TLS, or no version that is \
+             new enough (1.2 at least; see {}), and nothing was sent in plaintext; switch TLS on \
+             there, check {}, or do without ({})",
+            self.min_version, self.host, self.plaintext
+        )
+    }
+
+    /// The server closed the connection right after the handshake, without a word.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn hung_up_later(&self) -> String {
+        format!(
+            "the server hung up right after the TLS handshake: it seems to want a client \
+             certificate of an authority that it knows; give one by {}",
+            self.client
+        )
+    }
+
     fn certificate(&self, problem: &CertificateError) -> String {
         use CertificateError as Problem;
         let host = self.host;

@@ -64,6 +64,14 @@ impl HttpStatusError {
         self.retry_after
     }
 
+    /// Whether it is nginx's page about a client certificate that is missing or refused, which
+    /// it shows after the handshake.
+    fn is_about_client_certificate(&self) -> bool {
+        self.excerpt
+            .contains("400 No required SSL certificate was sent")
+            || self.excerpt.contains("400 The SSL certificate error")
+    }
+
     /// The beginning of the body.
     pub fn excerpt(&self) -> &str {
         &self.excerpt
@@ -116,12 +124,17 @@ fn advice(status: u16) -> Option<&'static str> {
 /// The error of a status. What a gateway may have passed on has an unknown outcome.
 pub(super) fn refused(error: HttpStatusError) -> Error {
     let (status, retry_after) = (error.status, error.retry_after);
+    let (mut kind, mut advice) = (kind_of_status(status), advice(status));
+    if status == 400 && error.is_about_client_certificate() {
+        kind = ErrorKind::Authentication;
+        advice =
+            Some("check the client's certificate (HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE)");
+    }
     let mut message = error.to_string();
-    if let Some(advice) = advice(status) {
+    if let Some(advice) = advice {
         message = format!("{message}; {advice}");
     }
-    let mut ours =
-        Error::new(kind_of_status(status), Phase::Operation, message).with_source(Arc::new(error));
+    let mut ours = Error::new(kind, Phase::Operation, message).with_source(Arc::new(error));
     if let Some(pause) = retry_after {
         ours = ours.with_retry_after(pause);
     }

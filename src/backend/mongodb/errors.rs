@@ -159,10 +159,17 @@ pub(super) fn tls_problem(error: &DriverError) -> Option<(ErrorKind, String)> {
     // What a mongod without TLS does with a handshake, in the words of `tokio-rustls`.
     if io.kind() == std::io::ErrorKind::UnexpectedEof && io.to_string() == "tls handshake eof" {
         let kind = ErrorKind::Connect(ConnectFailure::Tls);
-        return Some((kind, TLS.no_tls("it hung up on the handshake")));
+        return Some((kind, TLS.hung_up()));
     }
     let inner = io.get_ref()?.downcast_ref()?;
     Some(TLS.explain(inner))
+}
+
+/// What it means when a server with TLS hangs up on each new connection: a mongod that is not
+/// shown the certificate that it wants finishes the handshake, and then closes without an alert.
+pub(super) fn wants_certificate(error: &DriverError) -> Option<(ErrorKind, String)> {
+    let kind = ErrorKind::Connect(ConnectFailure::Tls);
+    (kind_of(error) == ErrorKind::ConnectionLost).then(|| (kind, TLS.hung_up_later()))
 }
 
 /// Whether a new socket could not be made, as opposed to one that broke.

@@ -185,12 +185,25 @@ impl Shared {
                 biased;
                 answer = question => answer.map_err(|error| self.refused(phase, error)),
                 doom = attempt.doomed() => Err(match doom {
-                    Doom::Failed(error) => self.refused(phase, error),
+                    Doom::Failed(error) => self.failed_again(phase, error),
                     Doom::NoMember => self.no_member(phase),
                 }),
             }
         })?;
         answer.unwrap_or_else(|| Err(self.silent(phase, limit)))
+    }
+
+    /// Every server failed, and on each new connection.
+    fn failed_again(&self, phase: Phase, error: DriverError) -> Error {
+        if phase == Phase::Connect
+            && driver::encrypts(&self.config) == Ok(true)
+            && let Some((kind, message)) = errors::wants_certificate(&error)
+        {
+            return self
+                .error(kind, phase, message)
+                .with_source(Arc::new(error));
+        }
+        self.refused(phase, error)
     }
 
     fn refused(&self, phase: Phase, error: DriverError) -> Error {
@@ -205,9 +218,6 @@ impl Shared {
             }
             ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns) => {
                 "; check host and port (MONGODB_HOST, MONGODB_PORT) and that the server runs"
-            }
-            ErrorKind::Connect(ConnectFailure::Tls) => {
-                "; check the CA file and the host name (MONGODB_SSL_CA_FILE, MONGODB_HOST)"
             }
             ErrorKind::ConnectionLost if phase == Phase::Connect => {
                 "; the server hung up: does it require TLS (MONGODB_SSL), or speak none?"

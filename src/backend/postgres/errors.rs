@@ -71,7 +71,11 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
         return ErrorKind::Authentication;
     }
     if text.starts_with("invalid con") {
-        return ErrorKind::Configuration;
+        // The server asks for a password, and there is none.
+        return match error.source().map(ToString::to_string) {
+            Some(cause) if cause.starts_with("password missing") => ErrorKind::Authentication,
+            _ => ErrorKind::Configuration,
+        };
     }
     if text.starts_with("error serializing")
         || text.starts_with("error deserializing")
@@ -149,6 +153,9 @@ pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
     }
     let kind = kind_of(&error, phase);
     let mut message = match error.as_db_error() {
+        Some(db) if kind == ErrorKind::Configuration => {
+            format!("{}; check the database name (DB_NAME)", describe(db))
+        }
         Some(db) => describe(db),
         None => chain_of(&error),
     };

@@ -151,20 +151,18 @@ impl Redis {
                     return attempt(deadline);
                 }
                 let left = deadline.saturating_duration_since(Instant::now());
-                let first = attempt(Instant::now() + (left / 3).min(tls::SILENCE));
-                match first {
-                    Ok(connection) => {
-                        self.encrypted.store(true, Ordering::Relaxed);
-                        Ok(connection)
+                let mut outcome = attempt(Instant::now() + (left / 3).min(tls::SILENCE));
+                let silent = ErrorKind::Connect(ConnectFailure::Timeout);
+                if outcome.as_ref().is_err_and(|error| error.kind() == silent) {
+                    if found.iter().any(|to| tls::speaks_plaintext(to, deadline)) {
+                        return Err(errors::without_tls(&endpoint));
                     }
-                    Err(error) if error.kind() != ErrorKind::Connect(ConnectFailure::Timeout) => {
-                        Err(error)
-                    }
-                    Err(_) if found.iter().any(|to| tls::speaks_plaintext(to, deadline)) => {
-                        Err(errors::without_tls(&endpoint))
-                    }
-                    Err(_) => attempt(deadline),
+                    outcome = attempt(deadline);
                 }
+                if outcome.is_ok() {
+                    self.encrypted.store(true, Ordering::Relaxed);
+                }
+                outcome
             }
         }
     }
