@@ -21,7 +21,9 @@ pub(crate) struct TlsSettings {
     pub(crate) ca_file: &'static str,
     /// Name the client's certificate and key.
     pub(crate) client: &'static str,
-    /// Names the server, and perhaps what spares it the check of its name.
+    /// Name the server.
+    pub(crate) address: &'static str,
+    /// Names the host whose name is checked, and perhaps what spares it the check.
     pub(crate) host: &'static str,
     /// Names the oldest version.
     pub(crate) min_version: &'static str,
@@ -53,9 +55,9 @@ impl TlsSettings {
     /// The server does not speak TLS, as is seen by this.
     pub(crate) fn no_tls(&self, seen: &str) -> String {
         format!(
-            "the server does not offer TLS ({seen}), and nothing was sent in plaintext; switch \
+            "the server does not offer TLS ({seen}), and no login was sent; switch \
              TLS on there, check {}, or do without ({})",
-            self.host, self.plaintext
+            self.address, self.plaintext
         )
     }
 
@@ -64,9 +66,9 @@ impl TlsSettings {
     pub(crate) fn hung_up(&self) -> String {
         format!(
             "the server hung up on the TLS handshake: it offers no TLS, or no version that is \
-             new enough (1.2 at least; see {}), and nothing was sent in plaintext; switch TLS on \
+             new enough (1.2 at least; see {}), and no login was sent; switch TLS on \
              there, check {}, or do without ({})",
-            self.min_version, self.host, self.plaintext
+            self.min_version, self.address, self.plaintext
         )
     }
 
@@ -215,6 +217,7 @@ mod tests {
     const DB: TlsSettings = TlsSettings {
         ca_file: "DB_SSL_CA_FILE",
         client: "DB_SSL_CERT_FILE and DB_SSL_KEY_FILE",
+        address: "DB_HOST and DB_PORT",
         host: "DB_HOST",
         min_version: "DB_SSL_MIN_VERSION",
         plaintext: "DB_SSL_MODE=disable",

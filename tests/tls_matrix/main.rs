@@ -12,7 +12,7 @@ mod mongodb;
 mod postgres;
 mod recorder;
 mod redis;
-mod unchecked;
+mod settings;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

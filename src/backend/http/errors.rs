@@ -16,7 +16,8 @@ use crate::security::TlsSettings;
 const TLS: TlsSettings = TlsSettings {
     ca_file: "HTTP_SSL_CA_FILE",
     client: "HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE",
-    host: "host and port (HTTP_BASE_URL)",
+    address: "HTTP_BASE_URL",
+    host: "HTTP_BASE_URL",
     min_version: "HTTP_SSL_MIN_VERSION",
     plaintext: "http:// in HTTP_BASE_URL",
 };
@@ -223,6 +224,18 @@ pub(super) fn connecting(error: ureq::Error, endpoint: &str) -> Error {
 /// unknown.
 impl From<ureq::Error> for Error {
     fn from(error: ureq::Error) -> Self {
+        if let Some(problem) = tls_cause(&error) {
+            let (kind, message) = TLS.explain(problem);
+            // A handshake of its own, or the server's refusal of the client's certificate.
+            let unsent =
+                matches!(error, ureq::Error::Rustls(_)) || kind == ErrorKind::Authentication;
+            let ours = Self::new(kind, Phase::Operation, message).with_source(Arc::new(error));
+            return if unsent {
+                ours
+            } else {
+                ours.with_outcome_unknown()
+            };
+        }
         let kind = classify(&error);
         let hint = match &error {
             ureq::Error::BodyExceedsLimit(_) => "; raise HTTP_MAX_BODY_BYTES, or stream it",

@@ -106,7 +106,7 @@ impl Http {
             let limit = self.config.check_timeout;
             format!("no answer to a health check within {limit:?} (HTTP_CHECK_TIMEOUT)")
         } else {
-            error.to_string()
+            error.message().to_owned()
         };
         Error::new(kind, Phase::Validate, message)
             .with_endpoint(&*self.endpoint)

@@ -22,7 +22,8 @@ use crate::security::TlsSettings;
 const TLS: TlsSettings = TlsSettings {
     ca_file: "MONGODB_SSL_CA_FILE",
     client: "MONGODB_SSL_CERT_FILE (certificate and key in one)",
-    host: "host and port (MONGODB_HOST)",
+    address: "MONGODB_HOST and MONGODB_PORT",
+    host: "MONGODB_HOST",
     min_version: "MONGODB_SSL_MIN_VERSION",
     plaintext: "MONGODB_SSL=false",
 };

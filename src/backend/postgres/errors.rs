@@ -18,7 +18,8 @@ use crate::security::TlsSettings;
 const TLS: TlsSettings = TlsSettings {
     ca_file: "DB_SSL_CA_FILE",
     client: "DB_SSL_CERT_FILE and DB_SSL_KEY_FILE",
-    host: "the host (DB_HOST, or DB_SSL_MODE=verify-ca if its name does not matter)",
+    address: "DB_HOST and DB_PORT",
+    host: "DB_HOST, or DB_SSL_MODE=verify-ca if its name does not matter",
     min_version: "DB_SSL_MIN_VERSION",
     plaintext: "DB_SSL_MODE=disable",
 };
@@ -28,7 +29,9 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
     if let Some(db) = error.as_db_error() {
         return kind_of_state(db.code(), db.message(), phase);
     }
-    if let Some((kind, _)) = tls_problem(error) {
+    if phase == Phase::Connect
+        && let Some((kind, _)) = tls_problem(error)
+    {
         return kind;
     }
     // The driver has no public kinds; what it prints first is its kind.
@@ -102,7 +105,8 @@ fn io_cause(error: &postgres::Error) -> Option<&std::io::Error> {
     None
 }
 
-/// What is wrong with the encryption, where that is it.
+/// What is wrong with the encryption, where that is it. Only while connecting: later, it means
+/// that the connection is lost.
 fn tls_problem(error: &postgres::Error) -> Option<(ErrorKind, String)> {
     let inner = io_cause(error)?.get_ref()?;
     if inner.is::<NotOffered>() {
@@ -148,19 +152,20 @@ pub(super) fn leaves_open(error: &postgres::Error) -> bool {
 
 /// The driver's error as one of ours.
 pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
-    if let Some((kind, message)) = tls_problem(&error) {
+    if phase == Phase::Connect
+        && let Some((kind, message)) = tls_problem(&error)
+    {
         return Error::new(kind, phase, message).with_source(Arc::new(error));
     }
     let kind = kind_of(&error, phase);
     let mut message = match error.as_db_error() {
-        Some(db) if kind == ErrorKind::Configuration => {
-            format!("{}; check the database name (DB_NAME)", describe(db))
-        }
         Some(db) => describe(db),
         None => chain_of(&error),
     };
     let code = error.code().map(SqlState::code);
-    if let Some(advice) = advice(kind, phase, code) {
+    if kind == ErrorKind::Authentication && message.contains("certificate") {
+        let _ = write!(message, "; check {}", TLS.client);
+    } else if let Some(advice) = advice(kind, phase, code) {
         let _ = write!(message, "; {advice}");
     }
     Error::new(kind, phase, message).with_source(Arc::new(error))
@@ -225,9 +230,6 @@ fn advice(kind: ErrorKind, phase: Phase, code: Option<&str>) -> Option<&'static 
         }
         (ErrorKind::Configuration, Phase::Connect, Some(_)) => {
             "check the session's options (DB_OPTIONS)"
-        }
-        (ErrorKind::Connect(ConnectFailure::Tls), ..) => {
-            "check the CA file (DB_SSL_CA_FILE) and the mode (DB_SSL_MODE)"
         }
         (ErrorKind::Connect(ConnectFailure::Refused), _, Some("57P03")) => {
             "it is starting, stopping or recovering; it is tried again"

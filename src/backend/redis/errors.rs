@@ -18,7 +18,8 @@ use crate::security::TlsSettings;
 const TLS: TlsSettings = TlsSettings {
     ca_file: "REDIS_SSL_CA_FILE",
     client: "REDIS_SSL_CERT_FILE and REDIS_SSL_KEY_FILE",
-    host: "host and port (REDIS_HOST, REDIS_PORT)",
+    address: "REDIS_HOST and REDIS_PORT",
+    host: "REDIS_HOST",
     min_version: "REDIS_SSL_MIN_VERSION",
     plaintext: "REDIS_SSL=false",
 };

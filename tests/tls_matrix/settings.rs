@@ -1,4 +1,5 @@
-//! `SECURITY_CERTIFICATE_VALIDATION=false` works, and warns on every start.
+//! What the variables about TLS do to a program: `SECURITY_CERTIFICATE_VALIDATION=false` works and
+//! warns on every start, and the oldest version is kept to, or refused.
 
 use std::sync::Mutex;
 
@@ -86,4 +87,43 @@ fn any_certificate_will_do_and_each_start_warns() {
     let checked = Hub::from_config(&config).unwrap();
     assert!(checked.pool::<Postgres>("postgres").unwrap().get().is_err());
     assert!(checked.pool::<Http>("http").unwrap().get().is_err());
+}
+
+#[test]
+fn the_oldest_version_is_kept_to_or_refused() {
+    let limit = "ssl_protocols TLSv1.2";
+    let nginx = Nginx::builder().tls(ca()).directive(limit).start().unwrap();
+    let config = |version: &str| {
+        Config::new()
+            .set("POOL_MIN_CONNECTIONS", "0")
+            .set("HTTP_ENABLED", "true")
+            .set("HTTP_BASE_URL", nginx.url())
+            .set("HTTP_SSL_CA_FILE", ca().cert_path().display().to_string())
+            .set("HTTP_SSL_MIN_VERSION", version)
+    };
+    let connect = |version| {
+        let hub = Hub::from_config(&config(version)).unwrap();
+        let pool = hub.pool::<Http>("http").unwrap();
+        pool.get().map(drop)
+    };
+    connect("1.2").unwrap();
+    let error = connect("1.3").unwrap_err();
+    assert!(error.message().contains("HTTP_SSL_MIN_VERSION"), "{error}");
+    let refused = config("1.1")
+        .set("DB_HOST", "localhost")
+        .set("DB_SSL_MIN_VERSION", "new")
+        .set("REDIS_ENABLED", "true")
+        .set("REDIS_SSL", "true")
+        .set("REDIS_SSL_MIN_VERSION", "1.3")
+        .set("MONGODB_ENABLED", "true")
+        .set("MONGODB_SSL_MIN_VERSION", "1.3");
+    let error = refused.validate().unwrap_err();
+    for part in [
+        "HTTP_SSL_MIN_VERSION (the program) is `1.1`, accepted: 1.2 or 1.3",
+        "DB_SSL_MIN_VERSION (the program) is `new`, accepted: 1.2 or 1.3",
+        "REDIS_SSL_MIN_VERSION (the program) is `1.3`, accepted: 1.2,",
+        "MONGODB_SSL_MIN_VERSION (the program) is `1.3`, accepted: 1.2,",
+    ] {
+        assert!(error.message().contains(part), "no `{part}` in: {error}");
+    }
 }
