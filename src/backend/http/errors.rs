@@ -128,8 +128,7 @@ pub(super) fn refused(error: HttpStatusError) -> Error {
     let (mut kind, mut advice) = (kind_of_status(status), advice(status));
     if status == 400 && error.is_about_client_certificate() {
         kind = ErrorKind::Authentication;
-        advice =
-            Some("check the client's certificate (HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE)");
+        advice = Some("check the client's certificate (HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE)");
     }
     let mut message = error.to_string();
     if let Some(advice) = advice {
