@@ -201,7 +201,7 @@ pub use recovery::{Breaker, BreakerState, RetryPolicy};
 #[cfg(any(feature = "_net", feature = "exporter"))]
 pub use security::Secret;
 #[cfg(feature = "_net")]
-pub use security::Tls;
+pub use security::{Tls, TlsVersion};
 
 /// The README's programs compile.
 #[cfg(all(doctest, feature = "postgres", feature = "batch", feature = "exporter"))]

@@ -65,6 +65,7 @@ use serde::Serialize;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::health::Certificate;
 use crate::operation::{Operation, Outcome};
 use crate::pool::{self, Reset};
 use crate::recovery::seconds;
@@ -228,6 +229,9 @@ pub struct Service {
     /// How long the check's round trip took.
     #[serde(rename = "latency_seconds", with = "seconds")]
     pub latency: Duration,
+    /// When the certificates expire on which the connection depends, as far as that is known:
+    /// at most one of each kind.
+    pub certificates: Vec<Certificate>,
 }
 
 impl Service {
@@ -238,6 +242,13 @@ impl Service {
             latency,
             ..Self::default()
         }
+    }
+
+    /// The same, with what is known of the certificates.
+    #[cfg(feature = "_net")]
+    pub(crate) fn with_certificates(mut self, certificates: Vec<Certificate>) -> Self {
+        self.certificates = certificates;
+        self
     }
 }
 

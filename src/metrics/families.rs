@@ -6,6 +6,8 @@
 //! the rest begins with `millpond_`, and what Prometheus' own client libraries tell of a
 //! process with `process_`.
 
+use std::time::SystemTime;
+
 use super::Snapshot;
 use super::distribution::Distribution;
 #[cfg(feature = "batch")]
@@ -323,6 +325,22 @@ static POOL: &[Row<PoolMetrics>] = &[
     (
         gauge("millpond_pool_health", "1 up, 0.5 degraded, 0 down."),
         |pool, emit| emit(None, level(pool.health).into()),
+    ),
+    (
+        gauge(
+            "millpond_certificate_expiry_timestamp_seconds",
+            "When a certificate expires, by whose it is, in seconds since 1970.",
+        ),
+        |pool, emit| {
+            for certificate in &pool.certificates {
+                let of = certificate.of.as_str();
+                let since = certificate
+                    .expires_at
+                    .duration_since(SystemTime::UNIX_EPOCH);
+                let seconds = since.unwrap_or_default().as_secs_f64();
+                emit(Some(("certificate", of)), seconds.into());
+            }
+        },
     ),
 ];
 

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::state::State;
 use crate::error::ErrorKind;
-use crate::health::Health;
+use crate::health::{Certificate, Health};
 use crate::metrics::histogram::Histogram;
 use crate::metrics::{Distribution, OperationMetrics};
 use crate::recovery::{BreakerState, seconds};
@@ -146,6 +146,8 @@ pub struct PoolMetrics {
     pub endpoint: Arc<str>,
     /// How it is; [`Pool::health`](super::Pool::health) says why.
     pub health: Health,
+    /// When the certificates expire on which it depends, as far as that is known.
+    pub certificates: Vec<Certificate>,
     /// The connections at this moment.
     pub state: State,
     /// Idle connections that are kept ready.

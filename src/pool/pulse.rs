@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use r2d2::ManageConnection;
@@ -325,6 +325,11 @@ impl<M: ManageConnection> Shared<M> {
             reasons.push(reason.with_error(*kind));
         }
         let service = facts.service.as_ref();
+        if let Some(service) = service {
+            let today = SystemTime::now();
+            let certificates = service.certificates.iter();
+            reasons.extend(certificates.filter_map(|certificate| certificate.reason(today)));
+        }
         if !self.settings.read_only
             && service.is_some_and(|service| service.writable == Some(false))
         {

@@ -185,7 +185,7 @@ fn conditions() -> Vec<Row<Servers>> {
         connect("no such host", DNS, Final, &["HTTP_BASE_URL"], |_| refused(HttpConfig::new("https://no-such-host.invalid"))),
         connect("no answer to the handshake", TIMEOUT, Later, &["HTTP_CONNECT_TIMEOUT"], |_| { let hole = BlackHole::start().expect("starts"); refused(at(hole.port()).connect_timeout(LIMIT)) }),
         connect("unknown authority", TLS, Final, &["HTTP_SSL_CA_FILE"], |_| { let nginx = Nginx::builder().tls(&Ca::new()).start().expect("starts"); refused(HttpConfig::new(nginx.url())) }),
-        connect("TLS asked for, and none there", TLS, Final, &["HTTP_SSL_CA_FILE"], |s: &Servers| refused(HttpConfig::new(format!("https://127.0.0.1:{}", s.nginx.port())))),
+        connect("TLS asked for, and none there", TLS, Final, &["HTTP_BASE_URL"], |s: &Servers| refused(HttpConfig::new(format!("https://127.0.0.1:{}", s.nginx.port())))),
     ]
 }
 

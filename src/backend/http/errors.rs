@@ -10,6 +10,17 @@ use ureq::Timeout;
 
 use super::codes::{is_open, kind_of_status};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::TlsSettings;
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "HTTP_SSL_CA_FILE",
+    client: "HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE",
+    address: "HTTP_BASE_URL",
+    host: "HTTP_BASE_URL",
+    min_version: "HTTP_SSL_MIN_VERSION",
+    plaintext: "http:// in HTTP_BASE_URL",
+};
 
 /// How much of a body goes into an error, in characters.
 const EXCERPT: usize = 200;
@@ -52,6 +63,14 @@ impl HttpStatusError {
     /// How long the service asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether it is nginx's page about a client certificate that is missing or refused, which
+    /// it shows after the handshake.
+    fn is_about_client_certificate(&self) -> bool {
+        self.excerpt
+            .contains("400 No required SSL certificate was sent")
+            || self.excerpt.contains("400 The SSL certificate error")
     }
 
     /// The beginning of the body.
@@ -106,12 +125,16 @@ fn advice(status: u16) -> Option<&'static str> {
 /// The error of a status. What a gateway may have passed on has an unknown outcome.
 pub(super) fn refused(error: HttpStatusError) -> Error {
     let (status, retry_after) = (error.status, error.retry_after);
+    let (mut kind, mut advice) = (kind_of_status(status), advice(status));
+    if status == 400 && error.is_about_client_certificate() {
+        kind = ErrorKind::Authentication;
+        advice = Some("check the client's certificate (HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE)");
+    }
     let mut message = error.to_string();
-    if let Some(advice) = advice(status) {
+    if let Some(advice) = advice {
         message = format!("{message}; {advice}");
     }
-    let mut ours =
-        Error::new(kind_of_status(status), Phase::Operation, message).with_source(Arc::new(error));
+    let mut ours = Error::new(kind, Phase::Operation, message).with_source(Arc::new(error));
     if let Some(pause) = retry_after {
         ours = ours.with_retry_after(pause);
     }
@@ -152,14 +175,30 @@ pub(super) fn classify(error: &ureq::Error) -> ErrorKind {
 }
 
 fn is_tls(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some()
+    tls_inside(error).is_some()
+}
+
+fn tls_inside(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// The TLS layer's own error.
+fn tls_cause(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => tls_inside(error),
+        _ => None,
+    }
 }
 
 /// An error while connecting, with what to do about it.
 pub(super) fn connecting(error: ureq::Error, endpoint: &str) -> Error {
+    if let Some(problem) = tls_cause(&error) {
+        let (kind, message) = TLS.explain(problem);
+        return Error::new(kind, Phase::Connect, message)
+            .with_endpoint(endpoint)
+            .with_source(Arc::new(error));
+    }
     let kind = match classify(&error) {
         // The server hung up on the handshake.
         ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
@@ -184,6 +223,18 @@ pub(super) fn connecting(error: ureq::Error, endpoint: &str) -> Error {
 /// unknown.
 impl From<ureq::Error> for Error {
     fn from(error: ureq::Error) -> Self {
+        if let Some(problem) = tls_cause(&error) {
+            let (kind, message) = TLS.explain(problem);
+            // A handshake of its own, or the server's refusal of the client's certificate.
+            let unsent =
+                matches!(error, ureq::Error::Rustls(_)) || kind == ErrorKind::Authentication;
+            let ours = Self::new(kind, Phase::Operation, message).with_source(Arc::new(error));
+            return if unsent {
+                ours
+            } else {
+                ours.with_outcome_unknown()
+            };
+        }
         let kind = classify(&error);
         let hint = match &error {
             ureq::Error::BodyExceedsLimit(_) => "; raise HTTP_MAX_BODY_BYTES, or stream it",

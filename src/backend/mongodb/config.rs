@@ -111,8 +111,8 @@ impl MongoDbConfig {
     /// `MONGODB_URI`, or `MONGODB_HOST` (several with commas; localhost),
     /// `MONGODB_PORT` (27017), `MONGODB_DB`, `MONGODB_USER`, `MONGODB_PASSWORD` or
     /// `MONGODB_PASSWORD_FILE`, `MONGODB_AUTH_SOURCE` (admin), `MONGODB_SSL` (false:
-    /// to loopback only), `MONGODB_SSL_CA_FILE`, `MONGODB_SSL_CERT_FILE` (certificate
-    /// and key), `MONGODB_REPLICA_SET`, `MONGODB_APP_NAME` (millpond),
+    /// to loopback only), `MONGODB_SSL_MIN_VERSION` (1.2), `MONGODB_SSL_CA_FILE`,
+    /// `MONGODB_SSL_CERT_FILE` (certificate and key), `MONGODB_REPLICA_SET`, `MONGODB_APP_NAME` (millpond),
     /// `MONGODB_READ_PREFERENCE`, `MONGODB_WRITE_CONCERN` (a number, `majority`, a
     /// tag), `MONGODB_RETRY_READS` and `MONGODB_RETRY_WRITES` (true),
     /// `MONGODB_MAX_SOCKETS` (100), and in seconds `MONGODB_CONNECT_TIMEOUT` (5),

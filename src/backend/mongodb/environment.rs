@@ -4,7 +4,7 @@ use mongodb::options::{Acknowledgment, ReadPreference, WriteConcern};
 
 use super::config::{Encryption, MongoDbConfig};
 use crate::config::Vars;
-use crate::security::Tls;
+use crate::security::{TLS_VERSIONS, Tls};
 
 /// Options of a connection string that overrule variables of earlier layers.
 const OPTIONS: [(&str, &str); 11] = [
@@ -120,6 +120,12 @@ fn encryption(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
     }
     if let Some(path) = certificate {
         tls = tls.client_certificate(&path, &path);
+    }
+    if let Some(version) = vars.parse("MONGODB_SSL_MIN_VERSION", TLS_VERSIONS) {
+        tls = tls.min_version(version);
+        if !tls.allows_tls12() {
+            vars.mistake("MONGODB_SSL_MIN_VERSION", "1.3", super::driver::ONLY_TLS12);
+        }
     }
     if vars.flag("SECURITY_CERTIFICATE_VALIDATION") == Some(false) {
         tls = tls.danger_trust_any_certificate();

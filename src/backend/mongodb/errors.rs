@@ -16,6 +16,17 @@ use mongodb::error::{
 use super::codes::{is_about_the_command, is_open, kind_in_table, kind_of_code};
 use super::operation::Reach;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::TlsSettings;
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "MONGODB_SSL_CA_FILE",
+    client: "MONGODB_SSL_CERT_FILE (certificate and key in one)",
+    address: "MONGODB_HOST and MONGODB_PORT",
+    host: "MONGODB_HOST",
+    min_version: "MONGODB_SSL_MIN_VERSION",
+    plaintext: "MONGODB_SSL=false",
+};
 
 /// The kind of an error of the driver.
 pub(super) fn kind_of(error: &DriverError) -> ErrorKind {
@@ -27,9 +38,11 @@ pub(super) fn kind_of(error: &DriverError) -> ErrorKind {
             None => kind_of_code(code),
         };
     }
+    if let Some((kind, _)) = tls_problem(error) {
+        return kind;
+    }
     match &*error.kind {
         DriverKind::Authentication { .. } => ErrorKind::Authentication,
-        DriverKind::Io(io) if tls_problem(io).is_some() => ErrorKind::Connect(ConnectFailure::Tls),
         DriverKind::Io(io) => classify_io(io),
         DriverKind::ConnectionPoolCleared { .. } => ErrorKind::ConnectionLost,
         DriverKind::ServerSelection { message, .. } => by_selection_text(message),
@@ -131,22 +144,42 @@ pub(super) fn describe(error: &DriverError) -> String {
                 (None, None) => "insert_many failed".to_owned(),
             }
         }
-        DriverKind::Io(io) => tls_problem(io).map_or_else(|| io.to_string(), ToString::to_string),
+        DriverKind::Io(io) => match tls_problem(error) {
+            Some((_, text)) => text,
+            None => io.to_string(),
+        },
         kind => kind.to_string(),
     }
 }
 
-/// The TLS layer's own error inside an I/O error.
-fn tls_problem(error: &std::io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
+/// What is wrong with the encryption, and what to do, where that is it.
+pub(super) fn tls_problem(error: &DriverError) -> Option<(ErrorKind, String)> {
+    let DriverKind::Io(io) = &*error.kind else {
+        return None;
+    };
+    // What a mongod without TLS does with a handshake, in the words of `tokio-rustls`.
+    if io.kind() == std::io::ErrorKind::UnexpectedEof && io.to_string() == "tls handshake eof" {
+        let kind = ErrorKind::Connect(ConnectFailure::Tls);
+        return Some((kind, TLS.hung_up()));
+    }
+    let inner = io.get_ref()?.downcast_ref()?;
+    Some(TLS.explain(inner))
+}
+
+/// What it means when a server with TLS hangs up on each new connection: a mongod that is not
+/// shown the certificate that it wants finishes the handshake, and then closes without an alert.
+pub(super) fn wants_certificate(error: &DriverError) -> Option<(ErrorKind, String)> {
+    let kind = ErrorKind::Connect(ConnectFailure::Tls);
+    (kind_of(error) == ErrorKind::ConnectionLost).then(|| (kind, TLS.hung_up_later()))
 }
 
 /// Whether a new socket could not be made, as opposed to one that broke.
 pub(super) fn is_connect_failure(error: &DriverError) -> bool {
-    matches!(
-        kind_of(error),
-        ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns | ConnectFailure::Tls)
-    )
+    tls_problem(error).is_some()
+        || matches!(
+            kind_of(error),
+            ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns | ConnectFailure::Tls)
+        )
 }
 
 /// Whether the driver sent something whose effect nobody knows.

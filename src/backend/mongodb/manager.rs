@@ -24,7 +24,7 @@ use crate::backend::{self, Backend, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
-use crate::security::{Credential, Secret, same};
+use crate::security::{Credential, Secret, Watch, same, warn_unchecked};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -51,6 +51,7 @@ struct Shared {
     client: Mutex<Option<(Option<Secret>, Client)>>,
     /// Of the client; an old one closes its servers when it ends.
     topology: Mutex<Arc<Topology>>,
+    certificates: Arc<Watch>,
     counters: Arc<Counters>,
     permits: AtomicU32,
 }
@@ -101,12 +102,10 @@ impl MongoDb {
     /// or plaintext is asked for to another host than loopback.
     pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
         backend::adopt::<Self>();
-        let options = driver::options(&config, None)?;
-        if driver::encrypts(&config).unwrap_or_default() && config.tls.trusts_any_certificate() {
-            log::warn!(
-                "millpond: MongoDB: certificate validation is off \
-                 (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
-            );
+        let certificates = Arc::default();
+        let options = driver::options(&config, None, &certificates)?;
+        if config.tls.trusts_any_certificate() && driver::encrypts(&config).unwrap_or_default() {
+            warn_unchecked("MongoDB");
         }
         let hosts = options.hosts.iter().map(ToString::to_string);
         let mut endpoint = hosts.collect::<Vec<_>>().join(",");
@@ -119,6 +118,7 @@ impl MongoDb {
                 endpoint: endpoint.into(),
                 client: Mutex::new(None),
                 topology: Mutex::new(Arc::new(Topology::new())),
+                certificates,
                 counters: Arc::new(Counters::default()),
                 permits: AtomicU32::new(0),
             }),
@@ -155,7 +155,7 @@ impl Shared {
         {
             return Ok(client.clone());
         }
-        let mut options = driver::options(&self.config, password.as_ref())?;
+        let mut options = driver::options(&self.config, password.as_ref(), &self.certificates)?;
         let counters = Arc::clone(&self.counters);
         options.cmap_event_handler =
             Some(EventHandler::callback(move |event| counters.note(event)));
@@ -197,7 +197,7 @@ impl Shared {
                 biased;
                 answer = question => answer.map_err(|error| self.refused(phase, error)),
                 doom = attempt.doomed() => Err(match doom {
-                    Doom::Failed(error) => self.refused(phase, error),
+                    Doom::Failed(error) => self.failed_again(phase, error),
                     Doom::NoMember => self.no_member(phase),
                 }),
             }
@@ -205,19 +205,31 @@ impl Shared {
         answer.unwrap_or_else(|| Err(self.silent(phase, limit)))
     }
 
+    /// Every server failed, and on each new connection.
+    fn failed_again(&self, phase: Phase, error: DriverError) -> Error {
+        if phase == Phase::Connect
+            && driver::encrypts(&self.config) == Ok(true)
+            && let Some((kind, message)) = errors::wants_certificate(&error)
+        {
+            return self
+                .error(kind, phase, message)
+                .with_source(Arc::new(error));
+        }
+        self.refused(phase, error)
+    }
+
     fn refused(&self, phase: Phase, error: DriverError) -> Error {
         let kind = errors::kind_of(&error);
         let what = errors::describe(&error);
         let advice = match kind {
+            // It says what to do already.
+            _ if errors::tls_problem(&error).is_some() => "",
             ErrorKind::Authentication => {
                 "; check user, password and auth source (MONGODB_USER, MONGODB_PASSWORD, \
                  MONGODB_AUTH_SOURCE)"
             }
             ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns) => {
                 "; check host and port (MONGODB_HOST, MONGODB_PORT) and that the server runs"
-            }
-            ErrorKind::Connect(ConnectFailure::Tls) => {
-                "; check the CA file and the host name (MONGODB_SSL_CA_FILE, MONGODB_HOST)"
             }
             ErrorKind::ConnectionLost if phase == Phase::Connect => {
                 "; the server hung up: does it require TLS (MONGODB_SSL), or speak none?"
@@ -386,7 +398,8 @@ impl Backend for MongoDb {
             None => ReadPreference::PrimaryPreferred { options: None }.into(),
         };
         let question = service::describe(conn.driver(), criteria);
-        shared.ask(Phase::Validate, shared.config.check_timeout, question)
+        let service = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
+        Ok(service.with_certificates(shared.certificates.certificates()))
     }
 
     fn credentials_changed(&self) -> Option<bool> {

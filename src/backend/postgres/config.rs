@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{Vars, is_host};
-use crate::security::{Credential, Secret, Tls};
+use crate::security::{Credential, Secret, Tls, TlsVersion};
 
 mod environment;
 mod url;
@@ -251,6 +251,12 @@ impl PostgresConfig {
         key: impl Into<PathBuf>,
     ) -> Self {
         self.tls = self.tls.client_certificate(certificate, key);
+        self
+    }
+
+    /// The oldest version of TLS that is spoken; 1.2 by default.
+    pub fn min_tls_version(mut self, version: TlsVersion) -> Self {
+        self.tls = self.tls.min_version(version);
         self
     }
 

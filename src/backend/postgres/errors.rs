@@ -9,13 +9,30 @@ use std::sync::Arc;
 use postgres::error::{DbError, ErrorPosition, SqlState};
 
 use super::codes::{is_open, kind_of_state};
+use super::connector::NotOffered;
 use super::fuse::Blown;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::TlsSettings;
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "DB_SSL_CA_FILE",
+    client: "DB_SSL_CERT_FILE and DB_SSL_KEY_FILE",
+    address: "DB_HOST and DB_PORT",
+    host: "DB_HOST, or DB_SSL_MODE=verify-ca if its name does not matter",
+    min_version: "DB_SSL_MIN_VERSION",
+    plaintext: "DB_SSL_MODE=disable",
+};
 
 /// The kind of a driver's error in this phase.
 pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
     if let Some(db) = error.as_db_error() {
         return kind_of_state(db.code(), db.message(), phase);
+    }
+    if phase == Phase::Connect
+        && let Some((kind, _)) = tls_problem(error)
+    {
+        return kind;
     }
     // The driver has no public kinds; what it prints first is its kind.
     let text = error.to_string();
@@ -57,7 +74,11 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
         return ErrorKind::Authentication;
     }
     if text.starts_with("invalid con") {
-        return ErrorKind::Configuration;
+        // The server asks for a password, and there is none.
+        return match error.source().map(ToString::to_string) {
+            Some(cause) if cause.starts_with("password missing") => ErrorKind::Authentication,
+            _ => ErrorKind::Configuration,
+        };
     }
     if text.starts_with("error serializing")
         || text.starts_with("error deserializing")
@@ -82,6 +103,19 @@ fn io_cause(error: &postgres::Error) -> Option<&std::io::Error> {
         cause = error.source();
     }
     None
+}
+
+/// What is wrong with the encryption, where that is it. Only while connecting: later, it means
+/// that the connection is lost.
+fn tls_problem(error: &postgres::Error) -> Option<(ErrorKind, String)> {
+    let inner = io_cause(error)?.get_ref()?;
+    if inner.is::<NotOffered>() {
+        let kind = ErrorKind::Connect(ConnectFailure::Tls);
+        return Some((kind, TLS.no_tls("it says so")));
+    }
+    inner
+        .downcast_ref::<rustls::Error>()
+        .map(|error| TLS.explain(error))
 }
 
 /// Whether it comes from a blown fuse.
@@ -118,13 +152,20 @@ pub(super) fn leaves_open(error: &postgres::Error) -> bool {
 
 /// The driver's error as one of ours.
 pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
+    if phase == Phase::Connect
+        && let Some((kind, message)) = tls_problem(&error)
+    {
+        return Error::new(kind, phase, message).with_source(Arc::new(error));
+    }
     let kind = kind_of(&error, phase);
     let mut message = match error.as_db_error() {
         Some(db) => describe(db),
         None => chain_of(&error),
     };
     let code = error.code().map(SqlState::code);
-    if let Some(advice) = advice(kind, phase, code) {
+    if kind == ErrorKind::Authentication && message.contains("certificate") {
+        let _ = write!(message, "; check {}", TLS.client);
+    } else if let Some(advice) = advice(kind, phase, code) {
         let _ = write!(message, "; {advice}");
     }
     Error::new(kind, phase, message).with_source(Arc::new(error))
@@ -189,9 +230,6 @@ fn advice(kind: ErrorKind, phase: Phase, code: Option<&str>) -> Option<&'static 
         }
         (ErrorKind::Configuration, Phase::Connect, Some(_)) => {
             "check the session's options (DB_OPTIONS)"
-        }
-        (ErrorKind::Connect(ConnectFailure::Tls), ..) => {
-            "check the CA file (DB_SSL_CA_FILE) and the mode (DB_SSL_MODE)"
         }
         (ErrorKind::Connect(ConnectFailure::Refused), _, Some("57P03")) => {
             "it is starting, stopping or recovering; it is tried again"

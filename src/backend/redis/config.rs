@@ -342,6 +342,14 @@ impl RedisConfig {
                 vars.mistake("REDIS_PORT", "0", "1 to 65535");
             }
         }
+        if self.tls.as_ref().is_some_and(|tls| !tls.allows_tls12()) {
+            vars.mistake(
+                "REDIS_SSL_MIN_VERSION",
+                "1.3",
+                "1.2, as the driver speaks 1.2 and 1.3 and can be told nothing else; \
+                 limit the server to 1.3 (tls-protocols)",
+            );
+        }
         if self.db < 0 || (self.db != 0 && matches!(self.topology, Topology::Cluster(_))) {
             vars.mistake(
                 "REDIS_DB",

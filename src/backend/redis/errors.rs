@@ -12,6 +12,17 @@ use redis::{ErrorKind as Driver, RedisError};
 use super::codes::{kind_of_code, kind_of_connect_code};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
+use crate::security::TlsSettings;
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "REDIS_SSL_CA_FILE",
+    client: "REDIS_SSL_CERT_FILE and REDIS_SSL_KEY_FILE",
+    address: "REDIS_HOST and REDIS_PORT",
+    host: "REDIS_HOST",
+    min_version: "REDIS_SSL_MIN_VERSION",
+    plaintext: "REDIS_SSL=false",
+};
 
 /// The kind of a driver's error on an established connection.
 pub(super) fn classify(error: &RedisError) -> ErrorKind {
@@ -65,9 +76,14 @@ fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
 
 /// An error while connecting, with what to do about it.
 pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
+    if let Some(problem) = tls_problem(&error) {
+        let (kind, message) = TLS.explain(problem);
+        return Error::new(kind, Phase::Connect, message)
+            .with_endpoint(endpoint)
+            .with_source(Arc::new(error));
+    }
     let kind = match io_cause(&error) {
         Some(io) => classify_connect(io),
-        None if is_tls(&error) => ErrorKind::Connect(ConnectFailure::Tls),
         None => match classify(&error) {
             ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
             kind => answered(&error).map_or(kind, |(code, text)| kind_of_connect_code(code, text)),
@@ -86,7 +102,6 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
             "; the server did not answer within REDIS_CONNECT_TIMEOUT"
         }
         ErrorKind::Connect(ConnectFailure::Dns) => "; check REDIS_HOST",
-        ErrorKind::Connect(ConnectFailure::Tls) => "; check REDIS_SSL and REDIS_SSL_CA_FILE",
         ErrorKind::Configuration if error.code() == Some("NOPROTO") => "; set REDIS_PROTOCOL=2",
         ErrorKind::Configuration if error.code() == Some("ERR") => "; check REDIS_DB",
         ErrorKind::Overloaded if error.code() == Some("ERR") => {
@@ -170,10 +185,21 @@ fn with_advice(said: &str, error: &RedisError) -> String {
     }
 }
 
-fn is_tls(error: &RedisError) -> bool {
-    StdError::source(error)
-        .and_then(|source| source.downcast_ref::<Arc<dyn StdError + Send + Sync>>())
-        .is_some_and(|shared| shared.downcast_ref::<rustls::Error>().is_some())
+/// The TLS layer's own error, as it is or in an I/O error.
+fn tls_problem(error: &RedisError) -> Option<&rustls::Error> {
+    if let Some(io) = io_cause(error) {
+        return tls_cause(io);
+    }
+    let source = StdError::source(error)?;
+    let shared = source.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
+    shared.downcast_ref()
+}
+
+/// The server took the handshake for a command, and answers commands in plaintext.
+pub(super) fn without_tls(endpoint: &str) -> Error {
+    let kind = ErrorKind::Connect(ConnectFailure::Tls);
+    let message = TLS.no_tls("it answers PING in plaintext");
+    Error::new(kind, Phase::Connect, message).with_endpoint(endpoint)
 }
 
 /// An error on an established connection.

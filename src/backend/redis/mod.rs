@@ -38,6 +38,7 @@ mod codes;
 mod commands;
 mod config;
 mod connection;
+mod dial;
 mod errors;
 mod manager;
 mod notice;

@@ -3,7 +3,7 @@
 use super::{HttpConfig, Login};
 use crate::config::Vars;
 use crate::error::Error;
-use crate::security::Secret;
+use crate::security::{Secret, TLS_VERSIONS};
 
 impl HttpConfig {
     /// Reads the process's environment; `None` unless `HTTP_ENABLED` is true.
@@ -16,6 +16,7 @@ impl HttpConfig {
     /// | `HTTP_USER_AGENT` `HTTP_HEADERS` (`Name:value,Name:value`) | millpond/VERSION, none |
     /// | `HTTP_BEARER_TOKEN`, or `HTTP_USER` and `HTTP_PASSWORD`, or `HTTP_API_KEY` and `HTTP_API_KEY_HEADER` | none (X-API-Key) |
     /// | `HTTP_SSL_CA_FILE` `HTTP_SSL_CERT_FILE` `HTTP_SSL_KEY_FILE` | none |
+    /// | `HTTP_SSL_MIN_VERSION` | 1.2 |
     /// | `HTTP_KEEP_ALIVE` `HTTP_HEALTH_PATH` | true, none |
     /// | `SECURITY_CONNECTION_ENCRYPTION` `SECURITY_CERTIFICATE_VALIDATION` | true, true |
     ///
@@ -121,6 +122,9 @@ impl HttpConfig {
             self.allow_plaintext = !required;
         }
         let mut tls = std::mem::take(&mut self.tls);
+        if let Some(version) = vars.parse("HTTP_SSL_MIN_VERSION", TLS_VERSIONS) {
+            tls = tls.min_version(version);
+        }
         if let Some(path) = vars.text("HTTP_SSL_CA_FILE") {
             tls = tls.ca_file(path);
         }

@@ -3,6 +3,7 @@
 use super::{PostgresConfig, SSL_MODES, TARGET_SESSIONS};
 use crate::config::{Vars, bare};
 use crate::error::Error;
+use crate::security::TLS_VERSIONS;
 
 impl PostgresConfig {
     /// Reads the process's environment; `None` unless `DB_HOST`, `DB_NAME` or
@@ -12,7 +13,8 @@ impl PostgresConfig {
     /// |---|---|
     /// | `DB_HOST` (several, or a socket folder: `a,b`) `DB_PORT` | localhost, 5432 |
     /// | `DB_NAME` `DB_USER` `DB_PASSWORD` (or `DB_PASSWORD_FILE`) | none |
-    /// | `DB_SSL_MODE` `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | prefer, none |
+    /// | `DB_SSL_MODE` `DB_SSL_MIN_VERSION` | prefer, 1.2 |
+    /// | `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | none |
     /// | `DB_APPLICATION_NAME` `DB_OPTIONS` `DB_TARGET_SESSION_ATTRS` | millpond, none, any |
     /// | `DB_CONNECT_TIMEOUT` `DB_CHECK_TIMEOUT` `DB_STATEMENT_TIMEOUT` | 10, 3, none (seconds) |
     /// | `DB_STATEMENT_CACHE` `DB_RESOLVE_UNKNOWN` | 256, false |
@@ -62,6 +64,9 @@ impl PostgresConfig {
                 Ok(mode) => self.ssl_mode = mode,
                 Err(()) => vars.mistake("DB_SSL_MODE", &mode, SSL_MODES),
             }
+        }
+        if let Some(version) = vars.parse("DB_SSL_MIN_VERSION", TLS_VERSIONS) {
+            self.tls = std::mem::take(&mut self.tls).min_version(version);
         }
         if let Some(path) = vars.text("DB_SSL_CA_FILE") {
             self.tls = std::mem::take(&mut self.tls).ca_file(path);

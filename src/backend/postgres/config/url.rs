@@ -18,8 +18,8 @@ impl PostgresConfig {
     /// `postgres://app:secret@db1,db2:5433/app?sslmode=verify-full&sslrootcert=/ca.pem`.
     ///
     /// Settings understood: `host`, `port`, `dbname`, `user`, `password`, `sslmode`,
-    /// `sslrootcert`, `sslcert`, `sslkey`, `application_name`, `options`,
-    /// `connect_timeout` (seconds), `keepalives_idle` (seconds), `tcp_user_timeout`
+    /// `sslrootcert`, `sslcert`, `sslkey`, `ssl_min_protocol_version`, `application_name`,
+    /// `options`, `connect_timeout` (seconds), `keepalives_idle` (seconds), `tcp_user_timeout`
     /// (milliseconds), `target_session_attrs`.
     ///
     /// # Errors
@@ -160,6 +160,10 @@ impl PostgresConfig {
                 Err(()) => wrong(vars, SSL_MODES),
             },
             "sslrootcert" => self.tls = std::mem::take(&mut self.tls).ca_file(value),
+            "ssl_min_protocol_version" => match value.parse() {
+                Ok(version) => self.tls = std::mem::take(&mut self.tls).min_version(version),
+                Err(()) => wrong(vars, "TLSv1.2 or TLSv1.3"),
+            },
             "application_name" => value.clone_into(&mut self.application_name),
             "options" => self.options = text,
             "target_session_attrs" => match value.parse() {

@@ -3,7 +3,7 @@
 use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology, url};
 use crate::config::{Vars, bare};
 use crate::error::Error;
-use crate::security::Tls;
+use crate::security::{TLS_VERSIONS, Tls};
 
 /// Parameters of a URL that overrule variables of earlier layers.
 const ASKED: [(&str, &str); 2] = [
@@ -19,7 +19,8 @@ impl RedisConfig {
     /// |---|---|
     /// | `REDIS_HOST` `REDIS_PORT` `REDIS_DB` | localhost, 6379, 0 |
     /// | `REDIS_USER` `REDIS_PASSWORD` (or `REDIS_PASSWORD_FILE`) | none |
-    /// | `REDIS_SSL` `REDIS_SSL_CA_FILE` `REDIS_SSL_CERT_FILE` `REDIS_SSL_KEY_FILE` | false, none |
+    /// | `REDIS_SSL` `REDIS_SSL_MIN_VERSION` | false, 1.2 |
+    /// | `REDIS_SSL_CA_FILE` `REDIS_SSL_CERT_FILE` `REDIS_SSL_KEY_FILE` | none |
     /// | `REDIS_DECODE_RESPONSES` `REDIS_PROTOCOL` `REDIS_CLIENT_NAME` | true, 2, millpond |
     /// | `REDIS_CONNECT_TIMEOUT` `REDIS_READ_TIMEOUT` `REDIS_WRITE_TIMEOUT` `REDIS_CHECK_TIMEOUT` | 10, 30, 30, 3 (seconds) |
     /// | `REDIS_SENTINELS` (`host:port,...`) `REDIS_SENTINEL_MASTER` `REDIS_SENTINEL_ROLE` | none, none, master |
@@ -126,6 +127,7 @@ impl RedisConfig {
         if let Some(allowed) = vars.flag("SECURITY_CONNECTION_ENCRYPTION") {
             self.allow_plaintext = !allowed;
         }
+        let version = vars.parse("REDIS_SSL_MIN_VERSION", TLS_VERSIONS);
         let validate = vars.flag("SECURITY_CERTIFICATE_VALIDATION") != Some(false);
         let ca_file = vars.text("REDIS_SSL_CA_FILE");
         let certificate = vars.text("REDIS_SSL_CERT_FILE");
@@ -140,6 +142,9 @@ impl RedisConfig {
         self.tls = self.tls.take().map(|mut tls: Tls| {
             if let Some(path) = ca_file {
                 tls = tls.ca_file(path);
+            }
+            if let Some(version) = version {
+                tls = tls.min_version(version);
             }
             if let Some((certificate, key)) = certificate.zip(key) {
                 tls = tls.client_certificate(certificate, key);
