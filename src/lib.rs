@@ -144,11 +144,14 @@
 //! Developed and tested on Linux.
 
 pub mod alerts;
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod backend;
 #[cfg(feature = "batch")]
 pub mod batch;
 mod clock;
 pub mod config;
+mod contain;
 mod deadline;
 mod error;
 pub mod event;
@@ -162,9 +165,10 @@ pub mod logging;
 pub mod metrics;
 pub mod operation;
 mod pool;
+mod record;
 mod recovery;
 pub mod resources;
-#[cfg(any(feature = "_net", feature = "exporter"))]
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 mod security;
 #[cfg(all(feature = "batch", feature = "redis"))]
 pub mod shared_queue;
@@ -198,7 +202,7 @@ pub use r2d2::{
     NopConnectionCustomizer, NopErrorHandler,
 };
 pub use recovery::{Breaker, BreakerState, RetryPolicy};
-#[cfg(any(feature = "_net", feature = "exporter"))]
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 pub use security::Secret;
 #[cfg(feature = "_net")]
 pub use security::{Tls, TlsVersion};

@@ -22,13 +22,13 @@ use super::counters::Cause;
 use super::job::{Group, Job, Report};
 use super::queue::{Queue, Room};
 use super::settings::{Flush, WhenFull};
-use super::shield::complain;
 use super::sizing::Sizing;
 use super::threads::{self, Role};
 use super::ticket::{Cell, Expiry};
 use super::{Shared, closed};
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between, ticks};
+use crate::contain::complain;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::resources;
 

@@ -13,14 +13,13 @@ use crossbeam_channel::Receiver;
 
 use super::Shared;
 use super::job::{Again, Group, Job, Report};
-use super::shield::{complain, contain};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
 use crate::backend::{Backend, take_splits};
 use crate::clock::{NEVER, Ticks, after, between};
+use crate::contain::{complain, contain};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::logging;
 use crate::operation::Outcome;
 use crate::pool::PooledConnection;
 use crate::recovery::{Pass, Verdict, may_retry};
@@ -205,8 +204,6 @@ struct Settler<'a, B: Backend> {
     /// Whether the pool's budget allows this group's operations another attempt; a group counts
     /// as one.
     paid: Option<bool>,
-    /// Whether the log gets a record of each operation.
-    logs: bool,
 }
 
 impl<'a, B: Backend> Settler<'a, B> {
@@ -217,7 +214,6 @@ impl<'a, B: Backend> Settler<'a, B> {
             keys: Vec::new(),
             wakes: Wakes::default(),
             paid: None,
-            logs: logging::wants_operations(),
         }
     }
 
@@ -250,9 +246,6 @@ impl<'a, B: Backend> Settler<'a, B> {
                 return;
             }
         }
-        if self.logs {
-            self.log(&job, outcome.error());
-        }
         self.keys.extend(job.key.take());
         if let Outcome::Rejected(error) = &outcome {
             let (operation, error) = (job.operation.into_inner(), error.clone());
@@ -269,14 +262,6 @@ impl<'a, B: Backend> Settler<'a, B> {
             return self.decide(job, Outcome::NotExecuted(error.clone()));
         }
         self.again.push((self.shared.clock.now(), job));
-    }
-
-    fn log(&self, job: &Job<B>, error: Option<&Error>) {
-        let took = self.shared.clock.now().saturating_sub(job.since);
-        let pool = &self.shared.pool;
-        contain("an operation's description", || {
-            pool.log(&job.operation, job.failed, error, took);
-        });
     }
 
     /// When the operation is tried again after this error, if it is; it is back in the

@@ -111,8 +111,8 @@ impl File {
             let (section, name) = (shown(section), &self.name);
             self.mistake(format!(
                 "[{section}] in {name} is not known; there are [db], [redis], [mongodb], [http], \
-                 [pool], [batch], [performance], [security], [connection_pool], [exporter] and \
-                 [pools.NAME]"
+                 [pool], [batch], [performance], [security], [connection_pool], [exporter], \
+                 [audit] and [pools.NAME]"
             ));
             return;
         }

@@ -78,7 +78,7 @@ pub(crate) const SCHEMES: [&str; 12] = [
 pub(crate) const SHARED: [&str; 4] = ["POOL_", "BATCH_", "PERFORMANCE_", "SECURITY_"];
 
 /// Those of the process.
-pub(crate) const OF_PROCESS: [&str; 2] = ["CONNECTION_POOL_", "EXPORTER_"];
+pub(crate) const OF_PROCESS: [&str; 3] = ["CONNECTION_POOL_", "EXPORTER_", "AUDIT_"];
 
 /// No name is longer than this.
 const LONGEST_NAME: usize = 40;
@@ -237,4 +237,8 @@ pub(crate) const KNOWN: &[Known] = &[
     plain("EXPORTER_BIND", "127.0.0.1:9464"),
     secret("EXPORTER_TOKEN"),
     plain("EXPORTER_ALLOW_REMOTE", "false"),
+    plain("AUDIT_FILE", ""),
+    plain("AUDIT_MAX_BYTES", "67108864"),
+    plain("AUDIT_KEEP", "10"),
+    secret("AUDIT_KEY"),
 ];

@@ -6,6 +6,8 @@ use super::known::{BACKENDS, is_of_pool, known};
 use super::layers::{Config, Layer, is_name, prefix_of};
 use super::text::{printable, shown};
 use super::vars::{Mistake, Vars};
+#[cfg(feature = "audit")]
+use crate::audit::AuditBuilder;
 #[cfg(feature = "http")]
 use crate::backend::http::{Http, HttpConfig};
 #[cfg(feature = "mongodb")]
@@ -24,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) pools: Vec<PoolPlan>,
     pub(crate) limits: Limits,
     pub(crate) switches: Switches,
+    #[cfg(feature = "audit")]
+    pub(crate) audit: Option<AuditBuilder>,
 }
 
 /// A pool, ready to be opened.
@@ -104,6 +108,13 @@ impl Plan {
         let mut vars = config.vars();
         let limits = Limits::from_vars(&mut vars);
         let switches = Switches::new().with_vars(&mut vars);
+        #[cfg(feature = "audit")]
+        let audit = AuditBuilder::from_vars(&mut vars);
+        #[cfg(not(feature = "audit"))]
+        if let Some(path) = vars.text("AUDIT_FILE") {
+            let accepted = "nothing: the feature `audit` of millpond is not on";
+            vars.mistake("AUDIT_FILE", &path, accepted);
+        }
         #[cfg(feature = "batch")]
         crate::batch::check(&mut vars);
         #[cfg(feature = "exporter")]
@@ -121,6 +132,8 @@ impl Plan {
             pools,
             limits,
             switches,
+            #[cfg(feature = "audit")]
+            audit,
         })
     }
 }

@@ -151,6 +151,8 @@ host = "localhost"
             crate::batch::check(&mut vars);
             #[cfg(feature = "exporter")]
             crate::exporter::check(&mut vars);
+            #[cfg(feature = "audit")]
+            let _ = crate::audit::AuditBuilder::from_vars(&mut vars);
             #[cfg(feature = "logging")]
             {
                 crate::logging::check(&mut vars);
@@ -176,6 +178,7 @@ host = "localhost"
         assert_eq!(unknown, [""; 0], "are read and not known");
         let optional = |name: &str| {
             name.starts_with("EXPORTER_") && cfg!(not(feature = "exporter"))
+                || name.starts_with("AUDIT_") && cfg!(not(feature = "audit"))
                 || name.starts_with("CONNECTION_POOL_") && cfg!(not(feature = "logging"))
         };
         let asked = asked.borrow();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::source::Source;
 use super::text::shown;
 use crate::error::{Error, ErrorKind, Phase};
-#[cfg(any(feature = "_net", feature = "exporter"))]
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 use crate::security::read_secret;
 #[cfg(feature = "_net")]
 use crate::security::{Credential, Secret};
@@ -171,7 +171,7 @@ impl<'a> Vars<'a> {
 
     /// The text of `NAME`, or the first line of the file that `NAME_FILE` names, whichever is in
     /// the later layer. For secrets: the value never appears in a mistake.
-    #[cfg(any(feature = "_net", feature = "exporter"))]
+    #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
     pub(crate) fn secret_text(&mut self, name: &str) -> Option<String> {
         let file_name = format!("{name}_FILE");
         let (given, file) = (self.find(name), self.find(&file_name));

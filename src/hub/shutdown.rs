@@ -79,6 +79,10 @@ impl Hub {
                 shutdown.held.push((pool.name().into(), error));
             }
         }
+        #[cfg(all(feature = "audit", feature = "_net"))]
+        if let Some(audit) = &self.0.settings.audit {
+            audit.flush();
+        }
         shutdown
     }
 }

@@ -10,6 +10,8 @@ use std::time::SystemTime;
 
 use super::Snapshot;
 use super::distribution::Distribution;
+#[cfg(feature = "audit")]
+use crate::audit::AuditMetrics;
 #[cfg(feature = "batch")]
 use crate::batch::BatchMetrics;
 use crate::health::Health;
@@ -503,6 +505,24 @@ static BATCH: &[Row<BatchMetrics>] = &[
     ),
 ];
 
+#[cfg(feature = "audit")]
+static AUDIT: &[Row<AuditMetrics>] = &[
+    (
+        counter(
+            "millpond_audit_written_total",
+            "Operations in the audit log.",
+        ),
+        |audit, emit| emit(None, audit.written.into()),
+    ),
+    (
+        counter(
+            "millpond_audit_dropped_total",
+            "Operations that the audit log could not take.",
+        ),
+        |audit, emit| emit(None, audit.dropped.into()),
+    ),
+];
+
 static ALERT: Family = gauge("millpond_alert_firing", "1 for each alert that fires.");
 
 impl Snapshot {
@@ -552,6 +572,14 @@ impl Snapshot {
                 Some(severity),
                 Value::Number(1.0),
             );
+        }
+        #[cfg(feature = "audit")]
+        if let Some(audit) = &self.audit {
+            for (family, read) in AUDIT {
+                read(audit, &mut |label, value| {
+                    show(&mut see, family, &[], label, value);
+                });
+            }
         }
         for (family, read) in PROCESS {
             read(&self.resources, &mut |label, value| {

@@ -69,6 +69,7 @@ use self::shared::Shared;
 use crate::clock::{Clock, Ticks};
 use crate::error::Error;
 use crate::keeper::{self, Tended};
+use crate::record::Place;
 use crate::recovery::RetryPolicy;
 
 /// What is done with a connection when its lease ends.
@@ -346,9 +347,9 @@ impl<M: ManageConnection> Pool<M> {
         RetryPolicy::new(settings.retry_attempts).longest_pause(settings.retry_delay)
     }
 
-    /// The server, as errors name it; empty where the manager does not tell.
-    pub(crate) fn endpoint(&self) -> &str {
-        &self.0.shared.endpoint
+    /// Where its operations run.
+    pub(crate) fn place(&self) -> Place {
+        self.0.shared.place()
     }
 
     /// Adds to an error where it happened.

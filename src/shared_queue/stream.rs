@@ -332,7 +332,7 @@ impl Stream {
         redis::from_redis_value(reply).map_err(|error| {
             let message = format!("the reply is not what the command answers: {error}");
             let error = Error::new(ErrorKind::Other, Phase::Operation, message);
-            error.with_endpoint(self.redis.endpoint())
+            self.redis.locate(error)
         })
     }
 }

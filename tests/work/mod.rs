@@ -36,6 +36,8 @@ pub enum Act {
     /// Fails without effect, and asks to be left alone for so many seconds.
     Busy(u64),
     Panic,
+    /// Panics when it is asked what it is, then answers.
+    Mute,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,6 +89,7 @@ impl Operation for Work {
     }
 
     fn statement(&self) -> Cow<'_, str> {
+        assert!(self.act != Act::Mute, "scripted");
         "WORK ?".into()
     }
 }
@@ -166,7 +169,7 @@ fn act(act: &Act, attempt: u32) -> Outcome<()> {
             Outcome::NotExecuted(error.with_retry_after(Duration::from_secs(*seconds)))
         }
         Act::Panic => panic!("scripted"),
-        Act::Answer | Act::FailFirst(_) | Act::DoubtFirst(_) => Outcome::Done(()),
+        Act::Answer | Act::Mute | Act::FailFirst(_) | Act::DoubtFirst(_) => Outcome::Done(()),
     }
 }
 
