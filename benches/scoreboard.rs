@@ -33,7 +33,7 @@ use std::io::Write as _;
 use self::scoreboard::options::Options;
 use self::scoreboard::table::Table;
 use self::scoreboard::{
-    batches, burst, contention, engine, idle, latency, lease, metrics, queries,
+    batches, burst, contention, engine, idle, latency, lease, metrics, queries, shared,
 };
 
 mod scoreboard {
@@ -52,6 +52,7 @@ mod scoreboard {
     pub(crate) mod options;
     pub(crate) mod queries;
     pub(crate) mod rounds;
+    pub(crate) mod shared;
     pub(crate) mod table;
 }
 
@@ -72,6 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     engine::measure(&options, &mut table)?;
     batches::measure(&options, &mut table)?;
     latency::measure(&options, &mut table)?;
+    shared::measure(&options, &mut table)?;
     if let Some(file) = &options.json {
         fs::write(file, format!("{:#}\n", table.to_json()))?;
     }

@@ -52,6 +52,13 @@ impl Deadline {
     }
 }
 
+/// This long from now; where that is too far away for the clock, some thirty years.
+pub(crate) fn moment_in(limit: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit)
+        .unwrap_or_else(|| now + Duration::from_secs(1_000_000_000))
+}
+
 impl PartialOrd for Deadline {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))

@@ -36,6 +36,48 @@ pub enum ConnectFailure {
 }
 
 /// What went wrong, in one vocabulary for all backends.
+///
+/// | what happens | kind | what the library does |
+/// |---|---|---|
+/// | nothing listens, or the server is starting, stopping or hangs up on the handshake | `Connect(Refused)` | tries again with exponential backoff and full jitter until the deadline |
+/// | no answer to the handshake in time, or no way to the host | `Connect(Timeout)` | the same |
+/// | the host has no address | `Connect(Dns)` | tells the waiters after one attempt |
+/// | certificate, host name, TLS version, or no TLS at all | `Connect(Tls)` | the same; it never falls back to plaintext |
+/// | wrong user, password or certificate | `Authentication` | the same |
+/// | the user may not do this | `Permission` | not tried again |
+/// | unknown database, option, number of a database, write concern | `Configuration` | while connecting tells the waiters after one attempt; not tried again |
+/// | every connection is in use until the deadline | `Exhausted` | says who holds them |
+/// | too many connections, loading, `Retry-After`, rate limits | `Overloaded` | tried again after what the server asks, or a pause that is never near zero |
+/// | serialisation failure, deadlock, write conflict, lock not available | `Conflict` | tried again: nothing was applied |
+/// | syntax, unknown column, wrong type, what the server does not know | `InvalidOperation` | not tried again |
+/// | unique, foreign key, check, not null; what exists already; `RAISE EXCEPTION` | `Constraint` | not tried again |
+/// | unknown table, function, script, cursor, path | `NotFound` | not tried again |
+/// | a write to a replica | `WrongRole` | tried again, where the server did nothing |
+/// | the connection breaks, or the server ends it | `ConnectionLost` | the connection is replaced; tried again if nothing was sent or it may run twice, else the [outcome is unknown](Error::outcome_unknown) |
+/// | the operation's deadline, a timeout of a setting, of the server | `DeadlineExceeded` | not tried again; the outcome is unknown if the server did not say that it gave up |
+/// | memory, disk, open files, local ports | `ResourceLimit` | tried again |
+/// | somebody cancelled it | `Cancelled` | not tried again |
+/// | the pool is closed | `Closed` | not tried again |
+/// | internal errors of servers, corruption | `Other` | not tried again |
+///
+/// Which of a server's codes is which kind is in one table for each backend:
+#[cfg_attr(
+    feature = "postgres",
+    doc = "[SQLSTATE](crate::backend::postgres::kind_of_sqlstate),"
+)]
+#[cfg_attr(
+    feature = "redis",
+    doc = "[Redis' answers](crate::backend::redis::kind_of_answer),"
+)]
+#[cfg_attr(
+    feature = "mongodb",
+    doc = "[MongoDB's codes](crate::backend::mongodb::kind_of_code),"
+)]
+#[cfg_attr(
+    feature = "http",
+    doc = "[HTTP statuses](crate::backend::http::kind_of_status),"
+)]
+/// and errors of input and output by the operating system's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -535,23 +577,56 @@ pub(crate) fn classify_by_io(error: &(dyn StdError + 'static)) -> ErrorKind {
 pub(crate) fn classify_io(error: &std::io::Error) -> ErrorKind {
     use std::io::ErrorKind as Io;
     match error.kind() {
-        Io::ConnectionRefused | Io::NotFound | Io::AddrNotAvailable => {
-            ErrorKind::Connect(ConnectFailure::Refused)
-        }
-        Io::TimedOut | Io::WouldBlock | Io::HostUnreachable | Io::NetworkUnreachable => {
-            ErrorKind::Connect(ConnectFailure::Timeout)
-        }
+        Io::ConnectionRefused | Io::NotFound => ErrorKind::Connect(ConnectFailure::Refused),
+        Io::TimedOut
+        | Io::WouldBlock
+        | Io::HostUnreachable
+        | Io::NetworkUnreachable
+        | Io::NetworkDown => ErrorKind::Connect(ConnectFailure::Timeout),
         Io::ConnectionReset
         | Io::ConnectionAborted
         | Io::BrokenPipe
         | Io::NotConnected
         | Io::UnexpectedEof => ErrorKind::ConnectionLost,
         Io::PermissionDenied => ErrorKind::Permission,
-        // The standard library has no stable kind for a failed name look-up; its
-        // message is the only sign.
+        // The first two: no local port is free.
+        Io::AddrNotAvailable
+        | Io::AddrInUse
+        | Io::OutOfMemory
+        | Io::StorageFull
+        | Io::QuotaExceeded => ErrorKind::ResourceLimit,
+        // The standard library has no stable kind for too many open files, of the process
+        // (EMFILE) or the system (ENFILE).
+        _ if matches!(error.raw_os_error(), Some(23 | 24)) => ErrorKind::ResourceLimit,
+        // Nor for a failed name look-up; its message is the only sign.
         _ if error.to_string().contains("lookup address") => {
             ErrorKind::Connect(ConnectFailure::Dns)
         }
         _ => ErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn io_errors_by_kind() {
+        let of = |number| classify_io(&io::Error::from_raw_os_error(number));
+        for (number, kind) in [
+            (111, ErrorKind::Connect(ConnectFailure::Refused)),
+            (110, ErrorKind::Connect(ConnectFailure::Timeout)),
+            (113, ErrorKind::Connect(ConnectFailure::Timeout)),
+            (104, ErrorKind::ConnectionLost),
+            (13, ErrorKind::Permission),
+            (24, ErrorKind::ResourceLimit),
+            (99, ErrorKind::ResourceLimit),
+        ] {
+            assert_eq!(of(number), kind, "errno {number}");
+        }
+        let name = io::Error::other("failed to lookup address information");
+        assert_eq!(classify_io(&name), ErrorKind::Connect(ConnectFailure::Dns));
     }
 }

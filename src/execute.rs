@@ -6,9 +6,9 @@ use crate::backend::Backend;
 use crate::clock::{Clock, Ticks};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::logging;
-use crate::operation::{Operation, without_values};
+use crate::operation::{Operation, OutcomeKind, without_values};
 use crate::pool::{Pool, PooledConnection};
+use crate::record::{self, Ended, Note, Place};
 use crate::recovery::may_retry;
 use crate::resources;
 
@@ -19,6 +19,10 @@ impl<B: Backend> Pool<B> {
     /// else the pool's ([`retry_attempts`](crate::Builder::retry_attempts)) says. A pool that
     /// has made a hundred retries more than its operations earned, each a tenth of one, makes
     /// no more of them until they have.
+    ///
+    /// A server that keeps failing is left alone for a while: then this fails at once, with the
+    /// kind of what went wrong last, certainly without having been executed; see
+    /// [`Breaker`](crate::Breaker).
     ///
     /// The operation's [`deadline`](Operation::deadline) is total: waiting for a lease,
     /// connecting, attempts and pauses together, and it holds on a server that has
@@ -36,14 +40,25 @@ impl<B: Backend> Pool<B> {
         let operation = operation.borrow();
         let started = Clock::System.now();
         let took = || Clock::System.now().saturating_sub(started);
-        let without_connection = |error: Error| {
+        let witness = Witness::new(operation, started, || self.place());
+        let without_connection = |outcome, error: Error, attempts| {
             self.note_failed(&error, took());
+            witness.tell(outcome, Some(&error), attempts);
             error
         };
-        let valid = operation.validate();
-        valid.map_err(|error| without_connection(self.locate(error)))?;
+        if let Err(error) = operation.validate() {
+            return Err(without_connection(
+                OutcomeKind::Rejected,
+                self.locate(error),
+                0,
+            ));
+        }
         if let Some(error) = resources::refuse(operation.envelope().priority()) {
-            return Err(without_connection(self.locate(error)));
+            return Err(without_connection(
+                OutcomeKind::NotExecuted,
+                self.locate(error),
+                0,
+            ));
         }
         let deadline = Deadline::from(operation.envelope().deadline());
         let usual;
@@ -59,17 +74,22 @@ impl<B: Backend> Pool<B> {
         // Once an attempt may have taken effect, no later failure makes that undone.
         let mut doubtful = false;
         loop {
-            let lease = self
-                .get_until(deadline)
-                .map_err(|error| in_doubt_if(doubtful, error));
-            let mut lease = lease.map_err(without_connection)?;
+            let in_vain = |error| {
+                let error = in_doubt_if(doubtful, error);
+                without_connection(OutcomeKind::without_connection(&error), error, failed)
+            };
+            let pass = self.admit().map_err(in_vain)?;
+            let mut lease = self.get_until(deadline).map_err(in_vain)?;
             let (manager, conn) = PooledConnection::parts(&mut lease);
-            let error = match manager.execute(conn, operation, deadline) {
+            let began = self.call_begins();
+            let run = || manager.execute(conn, operation, deadline);
+            let result = witness.watch(failed + 1, run);
+            self.call_ends(pass, began, result.as_ref().map(|_| ()));
+            let error = match result {
                 Ok(reply) => {
-                    let took = took();
-                    PooledConnection::succeeded(&lease, took, 1);
+                    PooledConnection::succeeded(&lease, took(), 1);
                     drop(lease);
-                    self.log(operation, failed, None, took);
+                    witness.tell(OutcomeKind::Done, None, failed + 1);
                     return Ok(reply);
                 }
                 Err(error) => {
@@ -79,14 +99,15 @@ impl<B: Backend> Pool<B> {
             };
             doubtful = error.outcome_unknown();
             failed += 1;
-            let again = failed < policy.attempts() && may_retry(&error, operation.may_repeat());
+            let again = failed < policy.attempts()
+                && may_retry(&error, operation.may_repeat())
+                && !self.is_broken();
             let pause = policy.pause(failed, &error);
             let too_late = deadline.remaining().is_some_and(|left| left <= pause);
             if !again || too_late || !self.spend_retry() {
-                let took = took();
-                PooledConnection::failed(&lease, took, &error);
+                PooledConnection::failed(&lease, took(), &error);
                 drop(lease);
-                self.log(operation, failed, Some(&error), took);
+                witness.tell(OutcomeKind::failed(&error), Some(&error), failed);
                 return Err(error);
             }
             drop(lease);
@@ -99,24 +120,13 @@ impl<B: Backend> Pool<B> {
         }
     }
 
-    /// Records an operation in the log, if that is wanted.
-    pub(crate) fn log(
-        &self,
-        operation: &B::Operation,
-        failed: u32,
-        error: Option<&Error>,
-        took: Ticks,
-    ) {
-        logging::operation(self.name(), self.endpoint(), operation, failed, error, took);
-    }
-
-    /// A lease by the deadline, and within the pool's own limit.
+    /// A lease for operations by the deadline, and within the pool's own limit.
     #[track_caller]
     pub(crate) fn get_until(&self, deadline: Deadline) -> Result<PooledConnection<B>, Error> {
         let limit = self.connection_timeout();
         let left = deadline.remaining_within(limit);
         if !left.is_zero() {
-            let error = match self.get_timeout(left) {
+            let error = match self.get_for_operation(left) {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };
@@ -132,6 +142,52 @@ impl<B: Backend> Pool<B> {
         let message = "the operation's deadline was over before a connection was taken";
         let error = Error::new(ErrorKind::DeadlineExceeded, Phase::Queue, message);
         Err(self.locate(error))
+    }
+}
+
+/// Tells the logs of an operation when it is over, if they want to know.
+struct Witness<'a, O: Operation> {
+    operation: &'a O,
+    started: Ticks,
+    /// None if nobody wants to know.
+    place: Option<Place>,
+}
+
+impl<'a, O: Operation> Witness<'a, O> {
+    fn new(operation: &'a O, started: Ticks, place: impl FnOnce() -> Place) -> Self {
+        Self {
+            operation,
+            started,
+            place: record::is_wanted().then(place),
+        }
+    }
+
+    fn tell(&self, outcome: OutcomeKind, error: Option<&Error>, attempts: u32) {
+        if let Some(place) = &self.place {
+            let note = Note::new(self.operation, self.started);
+            Ended::now(place.clone(), note, outcome, error, attempts).tell(error);
+        }
+    }
+
+    /// Runs an attempt. If the backend panics, it is told that nobody knows what came of it.
+    fn watch<R>(&self, attempt: u32, run: impl FnOnce() -> R) -> R {
+        let unwinding = Unwinding(|| {
+            let error = Error::new(ErrorKind::Other, Phase::Operation, "the backend panicked");
+            let error = error.with_outcome_unknown();
+            self.tell(OutcomeKind::Unknown, Some(&error), attempt);
+        });
+        let result = run();
+        std::mem::forget(unwinding);
+        result
+    }
+}
+
+/// What is done unless it is forgotten.
+struct Unwinding<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Unwinding<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
@@ -157,12 +213,16 @@ impl<B: Backend> PooledConnection<B> {
         operation: impl Borrow<B::Operation>,
     ) -> Result<B::Reply, Error> {
         let operation = operation.borrow();
-        let valid = operation.validate();
-        valid.map_err(|error| PooledConnection::locate(lease, error))?;
-        let deadline = Deadline::from(operation.envelope().deadline());
         let started = Clock::System.now();
+        let witness = Witness::new(operation, started, || PooledConnection::place(lease));
+        if let Err(error) = operation.validate() {
+            let error = PooledConnection::locate(lease, error);
+            witness.tell(OutcomeKind::Rejected, Some(&error), 0);
+            return Err(error);
+        }
+        let deadline = Deadline::from(operation.envelope().deadline());
         let (manager, conn) = PooledConnection::parts(lease);
-        let result = manager.execute(conn, operation, deadline);
+        let result = witness.watch(1, || manager.execute(conn, operation, deadline));
         let result = result.map_err(|error| {
             let error = without_values(operation, error);
             PooledConnection::locate(lease, error)
@@ -173,15 +233,8 @@ impl<B: Backend> PooledConnection<B> {
             None => PooledConnection::succeeded(lease, took, 1),
             Some(error) => PooledConnection::failed(lease, took, error),
         }
-        let (pool, endpoint) = PooledConnection::home(lease);
-        logging::operation(
-            pool,
-            endpoint,
-            operation,
-            u32::from(error.is_some()),
-            error,
-            took,
-        );
+        let outcome = error.map_or(OutcomeKind::Done, OutcomeKind::failed);
+        witness.tell(outcome, error, 1);
         result
     }
 }

@@ -9,12 +9,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use crate::backend::Service;
 use crate::error::ErrorKind;
+use crate::metrics::moment;
 use crate::recovery::seconds;
 
 /// How something is. The worse is the greater.
@@ -64,8 +65,12 @@ pub enum Concern {
     Saturated,
     /// Too large a share of the last requests failed.
     Errors,
+    /// The circuit breaker is open: operations are not sent to a server that keeps failing.
+    Breaker,
     /// The pool was paused or closed.
     Stopped,
+    /// A certificate has expired, or will within a few days.
+    Certificate,
     /// The process has less memory left than it should.
     Memory,
     /// The process uses more of the processors than it should.
@@ -105,6 +110,77 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// When a certificate that a pool depends on expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Certificate {
+    /// Which one it is.
+    pub of: CertificateOf,
+    /// The end of its validity.
+    #[serde(with = "moment")]
+    pub expires_at: SystemTime,
+}
+
+/// Which certificate one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CertificateOf {
+    /// The server's, as it was shown at the last full handshake. Not known of Redis and
+    /// MongoDB, whose drivers show it to nobody, nor where certificates are not checked.
+    Server,
+    /// The client's, in the file that the settings name.
+    Client,
+    /// The authority's, in the file that the settings name; of several there, the one that
+    /// lasts longest.
+    Authority,
+}
+
+impl CertificateOf {
+    /// As a word for labels: `server`, `client`, `authority`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Authority => "authority",
+        }
+    }
+}
+
+/// How long before its end a certificate degrades a pool's health.
+const EXPIRES_SOON: f64 = 7.0;
+
+impl Certificate {
+    #[cfg(any(feature = "_net", test))]
+    pub(crate) fn new(of: CertificateOf, expires_at: SystemTime) -> Self {
+        Self { of, expires_at }
+    }
+
+    /// Days until then; less than 0 when it has expired.
+    pub(crate) fn days_left(&self, now: SystemTime) -> f64 {
+        const DAY: f64 = 86_400.0;
+        match self.expires_at.duration_since(now) {
+            Ok(left) => left.as_secs_f64() / DAY,
+            Err(over) => -over.duration().as_secs_f64() / DAY,
+        }
+    }
+
+    /// Why a pool that depends on it is degraded, if that is so.
+    pub(crate) fn reason(&self, now: SystemTime) -> Option<Reason> {
+        let left = self.days_left(now);
+        if left > EXPIRES_SOON {
+            return None;
+        }
+        let (of, day) = (self.of.as_str(), moment::date(self.expires_at));
+        let text = if left > 0.0 {
+            format!("the {of}'s certificate expires on {day}, in {left:.1} days: renew it")
+        } else {
+            format!("the {of}'s certificate expired on {day}: renew it")
+        };
+        Some(Reason::new(Health::Degraded, Concern::Certificate, text))
     }
 }
 
@@ -187,5 +263,25 @@ impl fmt::Display for HealthReport {
             write!(f, "\n{reason}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_of_concern_in_its_last_week() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_009_756_800);
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        let reason = |expires_at| Certificate::new(CertificateOf::Server, expires_at).reason(now);
+        assert!(reason(now + days(8)).is_none());
+        let soon = reason(now + days(2)).expect("a reason");
+        assert_eq!(soon.health, Health::Degraded);
+        let text = "the server's certificate expires on 2002-01-02, in 2.0 days: renew it";
+        assert_eq!(soon.text, text);
+        let over = reason(now - days(365)).expect("a reason");
+        let text = "the server's certificate expired on 2000-12-31: renew it";
+        assert_eq!(over.text, text);
     }
 }

@@ -144,11 +144,14 @@
 //! Developed and tested on Linux.
 
 pub mod alerts;
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod backend;
 #[cfg(feature = "batch")]
 pub mod batch;
 mod clock;
 pub mod config;
+mod contain;
 mod deadline;
 mod error;
 pub mod event;
@@ -162,9 +165,12 @@ pub mod logging;
 pub mod metrics;
 pub mod operation;
 mod pool;
+mod record;
 mod recovery;
 pub mod resources;
 pub mod security;
+#[cfg(all(feature = "batch", feature = "redis"))]
+pub mod shared_queue;
 mod sync;
 
 #[cfg(feature = "http")]
@@ -194,11 +200,11 @@ pub use r2d2::{
     CustomizeConnection, Extensions, HandleError, LoggingErrorHandler, ManageConnection,
     NopConnectionCustomizer, NopErrorHandler,
 };
-pub use recovery::RetryPolicy;
-#[cfg(any(feature = "_net", feature = "exporter"))]
+pub use recovery::{Breaker, BreakerState, RetryPolicy};
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 pub use security::Secret;
 #[cfg(feature = "_net")]
-pub use security::{SealingKey, Tls};
+pub use security::{SealingKey, Tls, TlsVersion};
 
 /// The README's programs compile.
 #[cfg(all(doctest, feature = "postgres", feature = "batch", feature = "exporter"))]

@@ -155,7 +155,7 @@ fn everything_is_told_and_no_value(url: &str) {
         facts,
         [
             ("SELECT $1::text", "done", ""),
-            ("SELECT nothing, $1::text", "failed", "invalid_operation"),
+            ("SELECT nothing, $1::text", "rejected", "invalid_operation"),
             ("SELECT $1::text || ?", "done", ""),
         ]
     );

@@ -1,14 +1,14 @@
-//! PostgreSQL on real servers: connecting, its errors, TLS, statements.
+//! PostgreSQL on real servers: connecting, its errors, statements.
 
 use std::time::{Duration, Instant};
 
 use millpond::backend::Backend as _;
 use millpond::backend::Role;
-use millpond::backend::postgres::{SslMode, TargetSession};
+use millpond::backend::postgres::TargetSession;
 use millpond::{
     ConnectFailure, ErrorKind, ManageConnection, Phase, Pool, Postgres, PostgresConfig,
 };
-use testbed::{Ca, PgBouncer, Postgres as Server, Proxy, Silent, refused_port};
+use testbed::{PgBouncer, Postgres as Server, Proxy, Silent, refused_port};
 
 fn config(server: &Server) -> PostgresConfig {
     PostgresConfig::from_url(&server.url()).expect("a good URL")
@@ -156,64 +156,6 @@ fn an_unknown_host_is_a_dns_error() {
     let error = connect_error(PostgresConfig::new().host("nonesuch.invalid").user("test"));
     assert_eq!(error.kind(), ErrorKind::Connect(ConnectFailure::Dns));
     assert!(error.to_string().contains("DB_HOST"), "{error}");
-}
-
-#[test]
-fn tls_with_an_authority_of_ones_own() {
-    let ca = Ca::new();
-    let server = Server::builder().tls(&ca).start().expect("starts");
-    let encrypted = |config: PostgresConfig| {
-        let mut conn = connected(config);
-        let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-        conn.query_one(sql, &[]).expect("works").get::<_, bool>(0)
-    };
-    let plain = config(&server);
-    let trusting = plain.clone().ca_file(ca.cert_path());
-    assert!(
-        encrypted(plain.clone()),
-        "prefer encrypts where the server can"
-    );
-    // This server takes nothing in plaintext.
-    let error = connect_error(plain.clone().ssl_mode(SslMode::Disable));
-    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
-    for mode in [SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull] {
-        assert!(encrypted(trusting.clone().ssl_mode(mode)), "{mode:?}");
-    }
-    let stranger = Ca::new();
-    for mode in [SslMode::VerifyCa, SslMode::VerifyFull] {
-        let config = plain.clone().ca_file(stranger.cert_path()).ssl_mode(mode);
-        let error = connect_error(config);
-        assert_eq!(
-            error.kind(),
-            ErrorKind::Connect(ConnectFailure::Tls),
-            "{error}"
-        );
-        assert!(error.to_string().contains("UnknownIssuer"), "{error}");
-    }
-    let error = connect_error(config(Server::shared()).ssl_mode(SslMode::Require));
-    assert_eq!(
-        error.kind(),
-        ErrorKind::Connect(ConnectFailure::Tls),
-        "{error}"
-    );
-}
-
-#[test]
-fn a_certificate_for_another_host_passes_verify_ca_only() {
-    let ca = Ca::new();
-    let elsewhere = ca.issue().wrong_host().server();
-    let server = Server::builder()
-        .tls_identity(&ca, &elsewhere)
-        .start()
-        .expect("starts");
-    let config = config(&server).ca_file(ca.cert_path());
-    connected(config.clone().ssl_mode(SslMode::VerifyCa));
-    let error = connect_error(config.ssl_mode(SslMode::VerifyFull));
-    assert_eq!(
-        error.kind(),
-        ErrorKind::Connect(ConnectFailure::Tls),
-        "{error}"
-    );
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use millpond::{Batch, Operation, RetryPolicy};
+use millpond::{Batch, Breaker, BreakerState, Operation, RetryPolicy};
 
-use work::{Act, pool, work};
+use work::{Act, pool, pool_with, until, work};
 
 mod work;
 
@@ -51,4 +51,115 @@ fn a_group_of_a_batch_counts_as_one() {
         assert!(ticket.expect("room").wait().is_done());
     }
     assert!(script.groups().len() >= 15);
+}
+
+#[test]
+fn groups_of_a_batch_that_all_fail_are_tried_again_by_a_tenth() {
+    let (pool, script) = pool(2);
+    let batch = Batch::builder(pool)
+        .workers(2)
+        .size(1)
+        .retry(RetryPolicy::new(3).longest_pause(Duration::from_micros(10)))
+        .build()
+        .expect("starts");
+    let operations = (0..3000).map(|number| work(number).act(NEVER_SUCCEEDS));
+    for ticket in batch.submit_all(operations) {
+        assert!(!ticket.expect("room").wait().is_done());
+    }
+    let made: u32 = script.attempts.lock().expect("no poison").values().sum();
+    assert!((3000..=3400).contains(&made), "{made} attempts");
+}
+
+/// Opens soon, and for long.
+fn impatient() -> Breaker {
+    Breaker::new()
+        .failures(5)
+        .lasting(Duration::ZERO)
+        .open_for(Duration::from_secs(60), Duration::from_secs(60))
+}
+
+#[test]
+fn an_open_circuit_lets_nothing_through() {
+    let (pool, script) = pool_with(1, Some(impatient()));
+    for number in 0..1000 {
+        let error = pool.execute(work(number).act(NEVER_SUCCEEDS));
+        error.expect_err("it fails");
+    }
+    let made: u32 = script.attempts.lock().expect("no poison").values().sum();
+    assert_eq!(made, 5);
+    let metrics = pool.metrics();
+    assert_eq!(
+        (metrics.breaker, metrics.breaker_opened),
+        (BreakerState::Open, 1)
+    );
+    assert_eq!(metrics.operations.failures(), 1000);
+    // Leases are not stopped.
+    drop(pool.get().expect("a connection"));
+}
+
+#[test]
+fn a_batch_keeps_its_operations_until_the_circuit_closes() {
+    let soon = Duration::from_millis(200);
+    let (pool, script) = pool_with(2, Some(impatient().open_for(soon, soon)));
+    let batch = Batch::builder(pool.clone())
+        .workers(2)
+        .size(10)
+        .retry(RetryPolicy::never())
+        .build()
+        .expect("starts");
+    for number in 0..5 {
+        let failed = batch
+            .submit(work(number).act(NEVER_SUCCEEDS))
+            .expect("room");
+        assert!(!failed.wait().is_done());
+    }
+    assert_eq!(pool.metrics().breaker, BreakerState::Open);
+    let before = script.groups().len();
+    let tickets: Vec<_> = (10..110)
+        .map(|number| batch.submit(work(number)).expect("room"))
+        .collect();
+    let hopeless = work(200).deadline(Duration::from_millis(40));
+    let hopeless = batch.submit(hopeless).expect("room");
+    assert!(!hopeless.wait().is_done(), "its deadline came first");
+    assert_eq!(script.groups().len(), before, "held back");
+    for ticket in tickets {
+        assert!(ticket.wait().is_done());
+    }
+    // The probes were of one operation each.
+    assert!(
+        script.groups()[before..]
+            .iter()
+            .take(2)
+            .all(|group| group.len() == 1)
+    );
+    until("it is closed", || {
+        pool.metrics().breaker == BreakerState::Closed
+    });
+    assert_eq!(batch.metrics().retries, 0);
+}
+
+#[test]
+fn a_batch_with_an_open_circuit_closes_in_time() {
+    let (pool, _) = pool_with(1, Some(impatient()));
+    let batch = Batch::builder(pool)
+        .workers(1)
+        .retry(RetryPolicy::never())
+        .build()
+        .expect("starts");
+    for number in 0..5 {
+        let failed = batch
+            .submit(work(number).act(NEVER_SUCCEEDS))
+            .expect("room");
+        assert!(!failed.wait().is_done());
+    }
+    let ticket = batch.submit(work(10)).expect("room");
+    let start = std::time::Instant::now();
+    let metrics = batch.close(Duration::from_millis(100));
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(!ticket.wait().is_done());
+    assert_eq!(metrics.not_executed, 6);
 }

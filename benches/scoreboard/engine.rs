@@ -31,9 +31,9 @@ const QUEUE: usize = 10_000;
 const WINDOW: u64 = 1000;
 
 #[derive(Serialize, Deserialize)]
-struct Nothing {
-    number: u64,
-    envelope: Envelope,
+pub(super) struct Nothing {
+    pub(super) number: u64,
+    pub(super) envelope: Envelope,
 }
 
 impl Operation for Nothing {
@@ -50,7 +50,7 @@ impl Operation for Nothing {
     }
 }
 
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl ManageConnection for Nowhere {
     type Connection = ();

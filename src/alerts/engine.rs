@@ -116,7 +116,9 @@ fn subjects<'a>(
                 name: &pool.name,
                 endpoint: Arc::clone(&pool.endpoint),
                 reasons: &health.reasons,
-                value: rule.signal.of_pool(earlier, passed.max(1e-3), pool, health),
+                value: rule
+                    .signal
+                    .of_pool(earlier, passed.max(1e-3), pool, health, now.taken_at),
             };
             (place, subject)
         })

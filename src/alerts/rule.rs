@@ -75,10 +75,11 @@ impl Rule {
     }
 
     /// The rules that a hub has unless it is told otherwise: a pool down (critical, after two
-    /// seconds), degraded (a minute), refused login, read-only server, failing connects (more
-    /// than one in two seconds for 15), a tenth of the operations failing for half a minute,
-    /// saturation for half a minute, leaks, unknown outcomes, nine tenths of the memory limit,
-    /// and 95 % of the processors for two minutes.
+    /// seconds), degraded (a minute), refused login, read-only server, an open circuit breaker
+    /// (two seconds), a certificate in its last two weeks, failing connects (more than one in two
+    /// seconds for 15), a tenth of the operations failing for half a minute, saturation for half
+    /// a minute, leaks, unknown outcomes, nine tenths of the memory limit, and 95 % of the
+    /// processors for two minutes.
     pub fn defaults() -> Vec<Self> {
         let seconds = Duration::from_secs;
         let rule = |name: &str, signal| Self::new(name, signal);
@@ -92,6 +93,8 @@ impl Rule {
                 .lasting(seconds(60)),
             rule("login_refused", Signal::Authentication).severity(Severity::Critical),
             rule("server_read_only", Signal::ReadOnly).severity(Severity::Critical),
+            rule("breaker_open", Signal::Breaker).lasting(seconds(2)),
+            rule("certificate_expiring", Signal::CertificateExpiry).above(-14.0),
             rule("connects_fail", Signal::ConnectFailures)
                 .above(0.5)
                 .lasting(seconds(15)),

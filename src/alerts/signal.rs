@@ -1,5 +1,7 @@
 //! What rules watch, and how it is read off two snapshots.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
 
 #[cfg(feature = "batch")]
@@ -7,6 +9,7 @@ use crate::batch::BatchMetrics;
 use crate::error::ErrorKind;
 use crate::health::{Concern, Health, PoolHealth};
 use crate::pool::PoolMetrics;
+use crate::recovery::BreakerState;
 use crate::resources::ResourceMetrics;
 
 /// A figure that a rule watches. What is said to be *of the last samples* is of ten of them.
@@ -20,6 +23,11 @@ pub enum Signal {
     ReadOnly,
     /// Of a pool: 1 while the server refuses its login.
     Authentication,
+    /// Of a pool: its circuit breaker: 0 closed, 0.5 half-open, 1 open.
+    Breaker,
+    /// Of a pool: the days until its next certificate expires, below 0, as it must grow to
+    /// fire: −14 is in two weeks, and above 0 it has expired.
+    CertificateExpiry,
     /// Of a pool: failed attempts to connect a second, of the last samples.
     ConnectFailures,
     /// Of a pool: the 95th percentile of the response time in seconds, of the last samples.
@@ -54,6 +62,7 @@ impl Signal {
         seconds: f64,
         now: &PoolMetrics,
         health: &PoolHealth,
+        today: SystemTime,
     ) -> Option<f64> {
         let yes = |is: bool| Some(f64::from(u8::from(is)));
         let grown =
@@ -72,6 +81,15 @@ impl Signal {
                 .reasons
                 .iter()
                 .any(|reason| reason.error == Some(ErrorKind::Authentication))),
+            Self::Breaker => Some(match now.breaker {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 0.5,
+                BreakerState::Open => 1.0,
+            }),
+            Self::CertificateExpiry => {
+                let past = now.certificates.iter().map(|one| -one.days_left(today));
+                past.reduce(f64::max)
+            }
             Self::ConnectFailures => Some(grown(|pool| pool.create_failed)? as f64 / seconds),
             Self::ResponseTimeP95 => {
                 let times = &now.operations.response_time;
@@ -119,6 +137,11 @@ impl Signal {
             Self::Health => "the pool is degraded".to_owned(),
             Self::ReadOnly => "the server takes no writes".to_owned(),
             Self::Authentication => "the server refuses the login".to_owned(),
+            Self::Breaker => "the circuit breaker keeps operations from the server".to_owned(),
+            Self::CertificateExpiry if value < 0.0 => {
+                format!("a certificate expires in {:.1} days", -value)
+            }
+            Self::CertificateExpiry => "a certificate has expired".to_owned(),
             Self::ConnectFailures => format!("{value:.1} attempts to connect fail each second"),
             Self::ResponseTimeP95 => {
                 format!("95 of 100 operations take up to {:.1} ms", value * 1e3)

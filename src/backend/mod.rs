@@ -53,6 +53,8 @@ pub mod mongodb;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "_net")]
+mod table;
 
 #[cfg(feature = "batch")]
 use std::cell::Cell;
@@ -63,6 +65,7 @@ use serde::Serialize;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::health::Certificate;
 use crate::operation::{Operation, Outcome};
 use crate::pool::{self, Reset};
 use crate::recovery::seconds;
@@ -157,6 +160,14 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
         })
     }
 
+    /// Whether the next login would use another password than the last one did, because the
+    /// file that it comes from has changed. Asked now and then while logins are refused, in the
+    /// background; may read that file. `None`, the default, if that cannot happen: then a login
+    /// that is refused is tried again now and then all the same.
+    fn credentials_changed(&self) -> Option<bool> {
+        None
+    }
+
     /// What went over this connection so far, as far as the driver tells.
     fn traffic(conn: &Self::Connection) -> Traffic {
         let _ = conn;
@@ -197,6 +208,7 @@ pub fn adopt<B: Backend>() {
         is_clean: Some(B::is_clean),
         reset: B::reset,
         check: Some(B::check),
+        credentials_changed: Some(B::credentials_changed),
         traffic: B::traffic,
     });
 }
@@ -217,6 +229,9 @@ pub struct Service {
     /// How long the check's round trip took.
     #[serde(rename = "latency_seconds", with = "seconds")]
     pub latency: Duration,
+    /// When the certificates expire on which the connection depends, as far as that is known:
+    /// at most one of each kind.
+    pub certificates: Vec<Certificate>,
 }
 
 impl Service {
@@ -227,6 +242,13 @@ impl Service {
             latency,
             ..Self::default()
         }
+    }
+
+    /// The same, with what is known of the certificates.
+    #[cfg(feature = "_net")]
+    pub(crate) fn with_certificates(mut self, certificates: Vec<Certificate>) -> Self {
+        self.certificates = certificates;
+        self
     }
 }
 

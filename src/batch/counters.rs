@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::clock::Ticks;
 use crate::metrics::histogram::Histogram;
 use crate::metrics::{Distribution, Unit};
-use crate::operation::Outcome;
+use crate::operation::OutcomeKind;
 
 /// Why a group was sent off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,26 +50,6 @@ pub(super) struct Counters {
     group_size: Histogram,
     /// How long groups took.
     group_time: Histogram,
-}
-
-/// Which of the four outcomes it was.
-#[derive(Clone, Copy)]
-pub(super) enum OutcomeKind {
-    Done,
-    Rejected,
-    NotExecuted,
-    Unknown,
-}
-
-impl OutcomeKind {
-    pub(super) fn of<R>(outcome: &Outcome<R>) -> Self {
-        match outcome {
-            Outcome::Done(_) => Self::Done,
-            Outcome::Rejected(_) => Self::Rejected,
-            Outcome::NotExecuted(_) => Self::NotExecuted,
-            Outcome::Unknown(_) => Self::Unknown,
-        }
-    }
 }
 
 impl Counters {

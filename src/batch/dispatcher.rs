@@ -3,7 +3,8 @@
 //! It takes operations out of the channels, keeps them in order ([`Queue`]), forms a group
 //! whenever a worker is free, lets those go whose deadline is over, and brings back those
 //! that are tried again. It does no I/O and never waits for a worker, so it keeps deadlines
-//! even while every worker is stuck at a frozen server.
+//! even while every worker is stuck at a frozen server. While the pool's circuit breaker is
+//! open, operations stay in the queue, until their deadlines: they would only be burnt.
 //!
 //! It ends when the batch is closed and nothing is left, or when the time allowed for
 //! closing is over; then everything that is left gets its outcome here.
@@ -21,13 +22,13 @@ use super::counters::Cause;
 use super::job::{Group, Job, Report};
 use super::queue::{Queue, Room};
 use super::settings::{Flush, WhenFull};
-use super::shield::complain;
 use super::sizing::Sizing;
 use super::threads::{self, Role};
 use super::ticket::{Cell, Expiry};
 use super::{Shared, closed};
 use crate::backend::Backend;
-use crate::clock::{NEVER, Ticks, between, ticks};
+use crate::clock::{NEVER, Ticks, after, between, ticks};
+use crate::contain::complain;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::resources;
 
@@ -36,6 +37,8 @@ use crate::resources;
 const GRACE: Ticks = 80_000_000;
 /// How many operations are taken out of a channel before groups are formed again.
 const INTAKE: usize = 512;
+/// How often it looks whether the circuit breaker still keeps operations back.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A group whose operation has this much left of its deadline is not held back.
 const NEAR: Ticks = 20_000_000;
 
@@ -61,6 +64,8 @@ pub(super) struct Dispatcher<B: Backend> {
     /// The cells of groups that are with the workers, or were when the dispatcher last heard of
     /// them.
     running: HashMap<u64, Vec<Weak<Cell<B::Reply>>>>,
+    /// The circuit breaker keeps back what could be sent off.
+    held_back: bool,
     /// To be tried again, by the moment.
     delayed: Timed<Job<B>>,
     /// Operations with a deadline of their own.
@@ -111,6 +116,7 @@ impl<B: Backend> Dispatcher<B> {
             reports: ends.reports,
             groups: ends.groups,
             running: HashMap::new(),
+            held_back: false,
             delayed: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             purge_at: PURGE,
@@ -292,11 +298,20 @@ impl<B: Backend> Dispatcher<B> {
     /// Sends groups to the workers that are free; whether any.
     fn send_off(&mut self, now: Ticks) -> bool {
         let mut sent = false;
+        self.held_back = false;
         while self.free_workers > 0 {
-            let limit = self.group_limit();
+            let mut limit = self.group_limit();
             let Some(cause) = self.why_now(limit, now) else {
                 break;
             };
+            let Ok(pass) = self.shared.pool.admit() else {
+                self.held_back = true;
+                break;
+            };
+            if pass.is_probe() {
+                // As little as possible is put at risk.
+                limit = 1;
+            }
             let room = Room {
                 operations: limit,
                 bytes: self.shared.settings.group_bytes,
@@ -319,7 +334,12 @@ impl<B: Backend> Dispatcher<B> {
             self.note_depths();
             // There is room for a group of each worker, and a worker that is gone has
             // panicked, which none does.
-            let _ = self.groups.send(Group { number, jobs, full });
+            let _ = self.groups.send(Group {
+                number,
+                jobs,
+                full,
+                pass,
+            });
         }
         sent
     }
@@ -399,6 +419,9 @@ impl<B: Backend> Dispatcher<B> {
             if let Some((deadline, _)) = self.next_queued_deadline() {
                 due(deadline.saturating_sub(NEAR));
             }
+        }
+        if self.held_back {
+            alarm = alarm.min(after(now, LOOK_AGAIN));
         }
         let limit = between(now, alarm).min(Duration::from_secs(3600));
         self.sleeper

@@ -7,7 +7,7 @@ use super::ticket::Cell;
 use crate::backend::Backend;
 use crate::clock::Ticks;
 use crate::operation::Priority;
-use crate::recovery::RetryPolicy;
+use crate::recovery::{Pass, RetryPolicy};
 
 /// A queued operation, and what it said of itself when it was submitted: it is not asked
 /// again, since its answers are the program's code.
@@ -38,6 +38,8 @@ pub(super) struct Group<B: Backend> {
     pub(super) jobs: Vec<Job<B>>,
     /// Whether more would have fitted, had there been more.
     pub(super) full: bool,
+    /// The circuit breaker's leave to execute it.
+    pub(super) pass: Pass,
 }
 
 /// One that is to be tried again, not before this moment.

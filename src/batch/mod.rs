@@ -48,7 +48,8 @@
 //! # What it costs
 //!
 //! Two allocations and about two hundred bytes for each queued operation beside the
-//! operation itself ([`BatchMetrics::queued_bytes`] counts them); one thread for the
+//! operation itself ([`BatchMetrics::queued_bytes`] counts them), and a copy of its statement
+//! while the audit log or the [log](crate::logging) wants one; one thread for the
 //! dispatcher and one for each worker; a hand-over from thread to thread at submission, one to
 //! the worker and one back, so that a lone operation takes some tens of microseconds longer
 //! than by [`Pool::execute`].
@@ -99,8 +100,9 @@ use self::ticket::{Cell, Home};
 use crate::backend::Backend;
 use crate::clock::{Clock, NEVER, Ticks, after};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::operation::{Operation as _, Priority};
+use crate::operation::{Operation as _, OutcomeKind, Priority};
 use crate::pool::Pool;
+use crate::record::{self, Ended, Note};
 use crate::recovery::RetryPolicy;
 use crate::resources;
 
@@ -280,6 +282,7 @@ impl<B: Backend> Batch<B> {
             gate: Gate::new(settings.max_operations, settings.max_bytes),
             counters: Counters::default(),
             bell,
+            place: pool.place(),
         };
         let shared = Arc::new(Shared {
             name: settings.name.as_str().into(),
@@ -345,6 +348,7 @@ impl<B: Backend> Batch<B> {
         let size = operation.size().saturating_add(Shared::<B>::OVERHEAD);
         let may_repeat = operation.may_repeat();
         let validity = operation.validate();
+        let note = record::is_wanted().then(|| Box::new(Note::new(&operation, shared.clock.now())));
         let envelope = operation.envelope();
         let limit = envelope.deadline();
         let deadline = limit.map_or(NEVER, |limit| after(shared.clock.now(), limit));
@@ -358,10 +362,15 @@ impl<B: Backend> Batch<B> {
             .and_then(|()| self.let_in(size, limit, patient));
         if let Err(error) = entered {
             home.counters.refused.fetch_add(1, Relaxed);
+            // One that a full queue hands back is not over: the caller has it again.
+            if let Some(note) = note.filter(|_| error.kind() == ErrorKind::InvalidOperation) {
+                let place = home.place.clone();
+                Ended::now(place, *note, OutcomeKind::Rejected, Some(&error), 0).tell(Some(&error));
+            }
             return Err(Refused::new(operation, shared.pool.locate(error)));
         }
         home.counters.submitted.fetch_add(1, Relaxed);
-        let cell = Arc::new(Cell::new(Arc::clone(home), size));
+        let cell = Arc::new(Cell::new(Arc::clone(home), size, note));
         let ticket = Ticket::new(Arc::clone(&cell));
         // Those with an ordering key all go by one channel, so that the dispatcher gets
         // them in the order of their submission.

@@ -16,7 +16,7 @@ use crate::error::Error;
 pub struct Refused<O>(Box<(O, Error)>);
 
 impl<O> Refused<O> {
-    pub(super) fn new(operation: O, error: Error) -> Self {
+    pub(crate) fn new(operation: O, error: Error) -> Self {
         Self(Box::new((operation, error)))
     }
 

@@ -76,19 +76,23 @@ impl Default for Settings {
     }
 }
 
+/// A processor has a few threads' work, not thousands'.
+const MOST_WORKERS: usize = 1024;
+
 impl Settings {
     fn from_vars(vars: &mut Vars<'_>) -> Self {
-        let mut number = |name| {
-            let value: Option<usize> = vars.parse(name, "a whole number, at least 1");
-            if value == Some(0) {
-                vars.mistake(name, "0", "a whole number, at least 1");
+        let mut number = |name, most| {
+            let accepted = format!("a whole number, 1 to {most}");
+            let value: Option<usize> = vars.parse(name, &accepted);
+            if let Some(value) = value.filter(|value| *value == 0 || *value > most) {
+                vars.mistake(name, &value.to_string(), &accepted);
             }
             value
         };
-        let size = number("BATCH_SIZE");
-        let max_operations = number("BATCH_MAX_OPERATIONS");
-        let max_bytes = number("BATCH_MAX_BYTES");
-        let workers = number("BATCH_PARALLEL_WORKERS");
+        let size = number("BATCH_SIZE", MOST_OPERATIONS);
+        let max_operations = number("BATCH_MAX_OPERATIONS", MOST_OPERATIONS);
+        let max_bytes = number("BATCH_MAX_BYTES", MOST_BYTES);
+        let workers = number("BATCH_PARALLEL_WORKERS", MOST_WORKERS);
         let timeout = vars.seconds("BATCH_TIMEOUT");
         let usual = Self::default();
         Self {
@@ -275,7 +279,11 @@ impl<B: Backend> BatchBuilder<B> {
                 settings.max_bytes,
                 MOST_BYTES,
             ),
-            ("workers (BATCH_PARALLEL_WORKERS)", settings.workers, 1024),
+            (
+                "workers (BATCH_PARALLEL_WORKERS)",
+                settings.workers,
+                MOST_WORKERS,
+            ),
         ];
         for (name, value, most) in limits {
             if value == 0 || value > most {

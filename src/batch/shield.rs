@@ -1,22 +1,11 @@
-//! The program's own code on the batch's threads: callbacks, and the drops of its operations
-//! and replies. A panic in it ends there.
+//! The drops of the program's operations and replies on the batch's threads. A panic in one ends
+//! there.
 
 use std::fmt;
 use std::mem::needs_drop;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs this; a panic in it is logged.
-pub(super) fn contain(what: &str, run: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        complain(|| log::error!("millpond: a panic in {what}"));
-    }
-}
-
-/// Logs something: the logger is the program's code as well.
-pub(super) fn complain(log: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(log));
-}
+use crate::contain::contain;
 
 /// A value that may panic when it is dropped.
 pub(super) struct Shielded<T>(Option<T>);

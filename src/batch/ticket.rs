@@ -6,7 +6,8 @@
 //!    room back, before anybody can learn of the outcome.
 //! 3. Only an operation that was not begun can be cancelled, or expire as "not executed".
 //!    One that was begun, or whose earlier attempt is in doubt, can only become unknown.
-//! 4. Callbacks and wake-ups happen after the cell's lock is released.
+//! 4. Callbacks and wake-ups happen after the cell's lock is released, and so do the logs learn
+//!    of the outcome.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,13 +17,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::bell::Bell;
-use super::counters::{Counters, OutcomeKind};
+use super::counters::Counters;
 use super::gate::Gate;
-use super::shield::{Shielded, contain};
+use super::shield::Shielded;
 use super::threads;
+use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::keeper::crew;
 use crate::operation::Outcome;
+use crate::record::{Ended, Note, Place};
 
 type Callback<R> = Box<dyn FnOnce(Outcome<R>) + Send>;
 
@@ -49,6 +52,10 @@ struct Inner<R> {
     stage: Stage<R>,
     /// Whether the gate counts it.
     queued: bool,
+    /// How often its execution was begun.
+    attempts: u32,
+    /// What the logs get to know of it, if they want to.
+    note: Option<Box<Note>>,
     listener: Listener<R>,
 }
 
@@ -65,6 +72,7 @@ pub(super) struct Home {
     pub(super) gate: Gate,
     pub(super) counters: Counters,
     pub(super) bell: Bell,
+    pub(super) place: Place,
 }
 
 /// Threads that wait for outcomes of one group. They are woken when all of these are there:
@@ -102,10 +110,12 @@ pub(super) enum Expiry {
 
 impl<R: Send + 'static> Cell<R> {
     /// A cell of a queued operation of this size, which the gate has let in.
-    pub(super) fn new(home: Arc<Home>, size: usize) -> Self {
+    pub(super) fn new(home: Arc<Home>, size: usize, note: Option<Box<Note>>) -> Self {
         let inner = Inner {
             stage: Stage::Waiting,
             queued: true,
+            attempts: 0,
+            note,
             listener: Listener::Nobody,
         };
         Self {
@@ -142,6 +152,7 @@ impl<R: Send + 'static> Cell<R> {
         match inner.stage {
             Stage::Waiting | Stage::Doubtful(_) => {
                 inner.stage = Stage::Running;
+                inner.attempts += 1;
                 true
             }
             _ => false,
@@ -241,7 +252,11 @@ impl<R: Send + 'static> Cell<R> {
         let Some(outcome) = decide(&inner.stage) else {
             return false;
         };
-        self.home.counters.count(OutcomeKind::of(&outcome));
+        let kind = outcome.kind();
+        self.home.counters.count(kind);
+        let note = inner.note.take();
+        let attempts = inner.attempts;
+        let error = note.as_ref().and_then(|_| outcome.error().cloned());
         let queued = std::mem::replace(&mut inner.queued, false);
         if queued {
             self.home.gate.forget(1, self.size);
@@ -263,6 +278,15 @@ impl<R: Send + 'static> Cell<R> {
         drop(inner);
         if queued {
             self.home.gate.ring();
+        }
+        if let Some(note) = note {
+            let place = self.home.place.clone();
+            let ended = Ended::now(place, *note, kind, error.as_ref(), attempts);
+            if threads::is_dispatcher() {
+                ended.tell_in_background(error);
+            } else {
+                ended.tell(error.as_ref());
+            }
         }
         let Some((callback, outcome)) = callback else {
             return true;

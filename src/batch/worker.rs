@@ -13,17 +13,16 @@ use crossbeam_channel::Receiver;
 
 use super::Shared;
 use super::job::{Again, Group, Job, Report};
-use super::shield::{complain, contain};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
 use crate::backend::{Backend, take_splits};
 use crate::clock::{NEVER, Ticks, after, between};
+use crate::contain::{complain, contain};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::logging;
 use crate::operation::{Outcome, without_values};
 use crate::pool::PooledConnection;
-use crate::recovery::may_retry;
+use crate::recovery::{Pass, Verdict, may_retry};
 
 /// Executes groups until the dispatcher is gone.
 pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group<B>>) {
@@ -59,12 +58,15 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         Ok(lease) => {
             let jobs = settler.begin(group.jobs);
             let start = shared.clock.now();
-            shared.pool.earn_retries(1);
+            // A group of retries earns none, or a tenth of them would earn another.
+            if jobs.iter().any(|job| job.failed == 0) {
+                shared.pool.earn_retries(1);
+            }
             let counters = &shared.home.counters;
             for job in jobs.iter().filter(|job| job.failed == 0) {
                 counters.queue_time.record(start.saturating_sub(job.since));
             }
-            let outcomes = run(shared, lease, &jobs, deadline);
+            let outcomes = run(shared, lease, &jobs, deadline, group.pass);
             report.took = shared.clock.now().saturating_sub(start);
             report.executed = jobs.len();
             counters.executed(report.executed, report.took);
@@ -78,8 +80,15 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         }
         Err(error) => {
             running.fetch_sub(1, Relaxed);
+            drop(group.pass);
+            // Read once, so that all of them fare alike.
+            let broken = shared.pool.is_broken();
             for job in group.jobs {
-                settler.decide(job, Outcome::NotExecuted(error.clone()));
+                if broken {
+                    settler.hold_back(job, &error);
+                } else {
+                    settler.decide(job, Outcome::NotExecuted(error.clone()));
+                }
             }
         }
     }
@@ -111,8 +120,10 @@ fn run<B: Backend>(
     mut lease: PooledConnection<B>,
     jobs: &[Job<B>],
     deadline: Deadline,
+    pass: Pass,
 ) -> Vec<Outcome<B::Reply>> {
     let started = shared.clock.now();
+    let began = shared.pool.call_begins();
     let (manager, conn) = PooledConnection::parts(&mut lease);
     let run = || match jobs {
         [] => Vec::new(),
@@ -128,6 +139,7 @@ fn run<B: Backend>(
     if let Ok(outcomes) = &outcomes {
         let took = shared.clock.now().saturating_sub(started);
         count_on(&lease, outcomes, took);
+        shared.pool.call_ends(pass, began, of_group(outcomes));
     }
     outcomes.unwrap_or_else(|_| {
         lease.discard();
@@ -159,6 +171,23 @@ fn count_on<B: Backend>(lease: &PooledConnection<B>, outcomes: &[Outcome<B::Repl
     PooledConnection::succeeded(lease, took, done);
 }
 
+/// What a group says of the server: it is well if it did or refused any of the operations.
+fn of_group<R>(outcomes: &[Outcome<R>]) -> Result<(), &Error> {
+    let mut ill = None;
+    for outcome in outcomes {
+        match outcome.error() {
+            None => return Ok(()),
+            Some(error) => match Verdict::of(error) {
+                Verdict::Well => return Ok(()),
+                Verdict::Ill => ill = ill.or(Some(error)),
+                Verdict::Neither => {}
+            },
+        }
+    }
+    let neither = || outcomes.first().and_then(Outcome::error);
+    ill.or_else(neither).map_or(Ok(()), Err)
+}
+
 /// The backend gave fewer outcomes than there were operations.
 fn missing<R>() -> Outcome<R> {
     let message = "the backend gave no outcome for it, which is a mistake in the backend";
@@ -175,8 +204,6 @@ struct Settler<'a, B: Backend> {
     /// Whether the pool's budget allows this group's operations another attempt; a group counts
     /// as one.
     paid: Option<bool>,
-    /// Whether the log gets a record of each operation.
-    logs: bool,
 }
 
 impl<'a, B: Backend> Settler<'a, B> {
@@ -187,7 +214,6 @@ impl<'a, B: Backend> Settler<'a, B> {
             keys: Vec::new(),
             wakes: Wakes::default(),
             paid: None,
-            logs: logging::wants_operations(),
         }
     }
 
@@ -225,9 +251,6 @@ impl<'a, B: Backend> Settler<'a, B> {
                 return;
             }
         }
-        if self.logs {
-            self.log(&job, outcome.error());
-        }
         self.keys.extend(job.key.take());
         if let Outcome::Rejected(error) = &outcome {
             let (operation, error) = (job.operation.into_inner(), error.clone());
@@ -237,12 +260,13 @@ impl<'a, B: Backend> Settler<'a, B> {
         job.cell.resolve(outcome, &mut self.wakes);
     }
 
-    fn log(&self, job: &Job<B>, error: Option<&Error>) {
-        let took = self.shared.clock.now().saturating_sub(job.since);
-        let pool = &self.shared.pool;
-        contain("an operation's description", || {
-            pool.log(&job.operation, job.failed, error, took);
-        });
+    /// The circuit breaker has opened while it waited for a connection: it goes back into the
+    /// queue as if it had not been taken out.
+    fn hold_back(&mut self, job: Job<B>, error: &Error) {
+        if self.shared.is_cut_off() || !job.cell.again(error) {
+            return self.decide(job, Outcome::NotExecuted(error.clone()));
+        }
+        self.again.push((self.shared.clock.now(), job));
     }
 
     /// When the operation is tried again after this error, if it is; it is back in the

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::known::{BACKENDS, OF_PROCESS, SHARED, known};
-use super::layers::{Config, Layer, Values, unknown};
+use super::known::{BACKENDS, OF_PROCESS, SHARED, known, nearest};
+use super::layers::{Config, Layer, Values, is_name, unknown};
 use super::source::Source;
+use super::text::shown;
 use super::vars::Mistake;
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::Secret;
+use crate::security::{Secret, read_regular};
 
 /// A configuration is not longer than this.
 const LONGEST: u64 = 1 << 20;
+
+/// So many mistakes in one file are told.
+const MISTAKES: usize = 100;
 
 impl Config {
     /// Adds what this TOML file says.
@@ -45,9 +49,10 @@ impl Config {
     /// # Errors
     /// [`Configuration`](ErrorKind::Configuration) if it is no TOML.
     pub fn with_toml(mut self, name: &str, text: &str) -> Result<Self, Error> {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let file = File {
             name: name.into(),
-            text,
+            breaks: breaks.map(|(at, _)| at).collect(),
             values: Values::default(),
         };
         let table = DeTable::parse(text).map_err(|error| {
@@ -63,26 +68,23 @@ impl Config {
 }
 
 fn read(path: &std::path::Path) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let file = std::fs::File::open(path)?;
-    file.take(LONGEST).read_to_string(&mut text)?;
-    Ok(text)
+    let bytes = read_regular(path, LONGEST)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
 }
 
-struct File<'a> {
+struct File {
     name: Arc<str>,
-    text: &'a str,
+    /// Where its lines end.
+    breaks: Vec<usize>,
     values: Values,
 }
 
 type Table<'a> = DeTable<'a>;
 type Entry<'a> = Spanned<DeValue<'a>>;
 
-impl File<'_> {
+impl File {
     fn line(&self, at: usize) -> usize {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        before.matches('\n').count() + 1
+        self.breaks.partition_point(|end| *end < at) + 1
     }
 
     fn source(&self, value: &Entry<'_>) -> Source {
@@ -106,11 +108,11 @@ impl File<'_> {
         let backends = BACKENDS.iter().map(|(_, prefix, _)| *prefix);
         let mut all = backends.chain(SHARED).chain(OF_PROCESS);
         if !all.any(|known| known == prefix) {
-            let name = &self.name;
+            let (section, name) = (shown(section), &self.name);
             self.mistake(format!(
                 "[{section}] in {name} is not known; there are [db], [redis], [mongodb], [http], \
-                 [pool], [batch], [performance], [security], [connection_pool], [exporter] and \
-                 [pools.NAME]"
+                 [pool], [batch], [performance], [security], [connection_pool], [exporter], \
+                 [audit] and [pools.NAME]"
             ));
             return;
         }
@@ -127,6 +129,14 @@ impl File<'_> {
     fn read_pools(&mut self, pools: &Table<'_>) {
         for (name, value) in pools {
             let name: Arc<str> = Arc::from(&**name.get_ref());
+            if let Err(problem) = is_name(&name) {
+                let place = self.source(value);
+                self.mistake(format!(
+                    "the pool's name `{}` ({place}) {problem}",
+                    shown(&name)
+                ));
+                continue;
+            }
             let Some(table) = value.get_ref().as_table() else {
                 self.mistake(format!("pools.{name} ({}) is no table", self.source(value)));
                 continue;
@@ -160,11 +170,14 @@ impl File<'_> {
     fn put(&mut self, pool: Option<&Arc<str>>, variable: &str, value: &Entry<'_>) {
         let source = self.source(value);
         if known(variable).is_none() {
-            self.values.mistakes.push(unknown(variable, &source));
+            // Looking for a near name takes time.
+            if self.values.mistakes.len() < MISTAKES {
+                self.note(unknown(variable, &source));
+            }
             return;
         }
         let Some(text) = text_of(value.get_ref()) else {
-            self.values.mistakes.push(Mistake {
+            self.note(Mistake {
                 setting: source.label(variable),
                 value: value.get_ref().type_str().to_owned(),
                 accepted: "a text, a number, true or false, or a list of texts".to_owned(),
@@ -172,16 +185,27 @@ impl File<'_> {
             return;
         };
         let key = (pool.cloned(), variable.to_owned());
+        if let Some((_, first)) = self.values.settings.get(&key) {
+            // A key has a long and a short form.
+            self.mistake(format!("{variable} ({source}) is set before ({first})"));
+            return;
+        }
         let entry = (Secret::from(text), source);
         self.values.settings.insert(key, entry);
     }
 
     fn mistake(&mut self, text: String) {
-        self.values.mistakes.push(Mistake {
+        self.note(Mistake {
             setting: String::new(),
             value: String::new(),
             accepted: text,
         });
+    }
+
+    fn note(&mut self, mistake: Mistake) {
+        if self.values.mistakes.len() < MISTAKES {
+            self.values.mistakes.push(mistake);
+        }
     }
 }
 
@@ -194,14 +218,12 @@ fn variable_of(key: &str, (_, prefix, url): (&str, &'static str, &'static str)) 
     }
     let own = format!("{prefix}{key}");
     let of_pool = format!("POOL_{key}");
-    if known(&own).is_some() || known(&of_pool).is_none() && known(&key).is_none() {
-        return own;
-    }
-    if known(&of_pool).is_some() {
-        of_pool
-    } else {
-        key
-    }
+    let all = [own.clone(), of_pool, key];
+    let is_known = |name: &&String| known(name).is_some();
+    // Of those that nobody knows, the one that is the most like one.
+    let near = |name: &&String| nearest(name).is_some();
+    let found = all.iter().find(is_known).or_else(|| all.iter().find(near));
+    found.cloned().unwrap_or(own)
 }
 
 /// The value as a variable has it.
@@ -209,8 +231,8 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
-        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
-        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().replace('_', "")),
+        DeValue::Float(number) => Some(number.as_str().replace('_', "")),
         DeValue::Array(items) => {
             let texts: Option<Vec<_>> = items.iter().map(|item| text_of(item.get_ref())).collect();
             Some(texts?.join(","))

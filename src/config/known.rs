@@ -33,11 +33,64 @@ pub(crate) const BACKENDS: [(&str, &str, &str); 4] = [
     ("http", "HTTP_", "HTTP_BASE_URL"),
 ];
 
+/// What the URL of this name says too, and overrules where it is in a later layer.
+pub(crate) fn parts(url: &str) -> &'static [&'static str] {
+    match url {
+        "DATABASE_URL" => &["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"],
+        "REDIS_URL" => &[
+            "REDIS_HOST",
+            "REDIS_PORT",
+            "REDIS_DB",
+            "REDIS_USER",
+            "REDIS_PASSWORD",
+            "REDIS_SSL",
+        ],
+        "MONGODB_URI" => &[
+            "MONGODB_HOST",
+            "MONGODB_PORT",
+            "MONGODB_DB",
+            "MONGODB_USER",
+            "MONGODB_PASSWORD",
+            "MONGODB_AUTH_SOURCE",
+            "MONGODB_SSL",
+        ],
+        _ => &[],
+    }
+}
+
+/// What URLs of servers begin with.
+pub(crate) const SCHEMES: [&str; 12] = [
+    "postgres",
+    "postgresql",
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "unix",
+    "redis+unix",
+    "valkey+unix",
+    "mongodb",
+    "http",
+    "https",
+];
+
 /// Prefixes of the variables that a pool of its own shares with all others.
 pub(crate) const SHARED: [&str; 4] = ["POOL_", "BATCH_", "PERFORMANCE_", "SECURITY_"];
 
 /// Those of the process.
-pub(crate) const OF_PROCESS: [&str; 2] = ["CONNECTION_POOL_", "EXPORTER_"];
+pub(crate) const OF_PROCESS: [&str; 3] = ["CONNECTION_POOL_", "EXPORTER_", "AUDIT_"];
+
+/// No name is longer than this.
+const LONGEST_NAME: usize = 40;
+
+/// Whether a pool may have this variable for itself.
+pub(crate) fn is_of_pool(name: &str, prefix: &str, url: &str) -> bool {
+    let limits = name.starts_with("PERFORMANCE_") && name.contains("_LIMIT_");
+    let shared = SHARED.iter().any(|prefix| name.starts_with(prefix));
+    name.starts_with(prefix)
+        || name.strip_suffix("_FILE").unwrap_or(name) == url
+        || shared && !limits
+}
 
 /// The variable of this name.
 pub(crate) fn known(name: &str) -> Option<&'static Known> {
@@ -49,11 +102,16 @@ pub(crate) fn known(name: &str) -> Option<&'static Known> {
 
 /// The name nearest to one that is not known, if any is near.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    let distance = |known: &Known| strsim::damerau_levenshtein(known.name, name);
-    let near = KNOWN
-        .iter()
-        .map(|known| (distance(known), known.name))
-        .min()?;
+    nearest_of(name, KNOWN.iter().map(|known| known.name))
+}
+
+/// The nearest of these names, if any is near.
+pub(crate) fn nearest_of<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > 2 * LONGEST_NAME {
+        return None;
+    }
+    let distance = |known: &str| strsim::damerau_levenshtein(known, name);
+    let near = all.map(|known| (distance(known), known)).min()?;
     (near.0 <= 1 + name.len() / 5).then_some(near.1)
 }
 
@@ -65,6 +123,7 @@ pub(crate) const KNOWN: &[Known] = &[
     plain("DB_USER", ""),
     secret("DB_PASSWORD"),
     plain("DB_SSL_MODE", "prefer"),
+    plain("DB_SSL_MIN_VERSION", "1.2"),
     plain("DB_SSL_CA_FILE", ""),
     plain("DB_SSL_CERT_FILE", ""),
     plain("DB_SSL_KEY_FILE", ""),
@@ -84,6 +143,7 @@ pub(crate) const KNOWN: &[Known] = &[
     plain("REDIS_USER", ""),
     secret("REDIS_PASSWORD"),
     plain("REDIS_SSL", "false"),
+    plain("REDIS_SSL_MIN_VERSION", "1.2"),
     plain("REDIS_SSL_CA_FILE", ""),
     plain("REDIS_SSL_CERT_FILE", ""),
     plain("REDIS_SSL_KEY_FILE", ""),
@@ -109,6 +169,7 @@ pub(crate) const KNOWN: &[Known] = &[
     secret("MONGODB_PASSWORD"),
     plain("MONGODB_AUTH_SOURCE", "admin"),
     plain("MONGODB_SSL", "false"),
+    plain("MONGODB_SSL_MIN_VERSION", "1.2"),
     plain("MONGODB_SSL_CA_FILE", ""),
     plain("MONGODB_SSL_CERT_FILE", ""),
     plain("MONGODB_REPLICA_SET", ""),
@@ -139,6 +200,7 @@ pub(crate) const KNOWN: &[Known] = &[
     secret("HTTP_PASSWORD"),
     secret("HTTP_API_KEY"),
     plain("HTTP_API_KEY_HEADER", "X-API-Key"),
+    plain("HTTP_SSL_MIN_VERSION", "1.2"),
     plain("HTTP_SSL_CA_FILE", ""),
     plain("HTTP_SSL_CERT_FILE", ""),
     plain("HTTP_SSL_KEY_FILE", ""),
@@ -151,6 +213,9 @@ pub(crate) const KNOWN: &[Known] = &[
     plain("POOL_RETRY_ATTEMPTS", "3"),
     plain("POOL_RETRY_DELAY", "1"),
     plain("POOL_HEALTH_CHECK_INTERVAL", "60"),
+    plain("POOL_BREAKER_FAILURES", "10"),
+    plain("POOL_BREAKER_RATE", "0.5"),
+    plain("POOL_BREAKER_SLOW_TIME", ""),
     plain("BATCH_SIZE", "100"),
     plain("BATCH_TIMEOUT", "1"),
     plain("BATCH_MAX_OPERATIONS", "1000"),
@@ -175,4 +240,8 @@ pub(crate) const KNOWN: &[Known] = &[
     plain("EXPORTER_BIND", "127.0.0.1:9464"),
     secret("EXPORTER_TOKEN"),
     plain("EXPORTER_ALLOW_REMOTE", "false"),
+    plain("AUDIT_FILE", ""),
+    plain("AUDIT_MAX_BYTES", "67108864"),
+    plain("AUDIT_KEEP", "10"),
+    secret("AUDIT_KEY"),
 ];

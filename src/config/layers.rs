@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::known::{BACKENDS, KNOWN, OF_PROCESS, SHARED, known, nearest};
+use super::known::{BACKENDS, KNOWN, OF_PROCESS, SHARED, known, nearest, parts};
 use super::plan::Plan;
-use super::sealed::{KEY, Protection, shown};
+use super::sealed::{self, KEY, Protection};
 use super::source::Source;
+use super::text::shown;
 use super::vars::{Found, Mistake, Vars, refusal};
 use crate::error::Error;
 use crate::security::{SealingKey, Secret};
@@ -124,7 +125,7 @@ pub struct Setting {
     pub pool: Option<Arc<str>>,
     /// The variable.
     pub variable: &'static str,
-    /// Its value; sealed or `***` for a secret one, `None` for none.
+    /// Its value; sealed or `***` for a secret one; `None` for none, and where a URL says it.
     pub value: Option<String>,
     /// Where that comes from.
     pub source: Source,
@@ -141,7 +142,9 @@ impl Config {
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) if the file cannot be read.
     pub fn from_env() -> Result<Self, Error> {
-        let Some(path) = Vars::process().text("MILLPOND_CONFIG") else {
+        // A path need not be UTF-8.
+        let path = std::env::var_os("MILLPOND_CONFIG");
+        let Some(path) = path.filter(|path| !path.is_empty()) else {
             return Ok(Self::new().with_env());
         };
         #[cfg(feature = "toml")]
@@ -150,7 +153,7 @@ impl Config {
         {
             let accepted = "nothing: the feature `toml` of millpond is not on";
             let mut vars = Vars::process();
-            vars.mistake("MILLPOND_CONFIG", &path, accepted);
+            vars.mistake("MILLPOND_CONFIG", &path.to_string_lossy(), accepted);
             vars.finish().map(|()| Self::new())
         }
     }
@@ -243,21 +246,25 @@ impl Config {
     /// What looks like a mistake in the environment, but may be meant for another program:
     /// variables with our prefixes that nobody knows.
     pub fn warnings(&self) -> Vec<String> {
-        let pools = self.pools();
+        let prefixes: Vec<_> = self.pools().keys().map(|pool| prefix_of(pool)).collect();
         let mut warnings = Vec::new();
         let environments = self.layers.iter().filter_map(|layer| match layer {
             Layer::Environment(environment) => Some(environment),
             Layer::Values(_) => None,
         });
         for name in environments.flat_map(|environment| environment.names()) {
-            let own = pools.iter().find_map(|(pool, _)| {
-                let rest = name.strip_prefix(&prefix_of(pool))?;
+            if known(&name).is_some() {
+                continue;
+            }
+            let own = prefixes.iter().find_map(|prefix| {
+                let rest = name.strip_prefix(prefix)?;
                 has_our_prefix(rest).then_some(rest)
             });
             let variable = own.unwrap_or(&name);
             if has_our_prefix(variable) && known(variable).is_none() && variable != "HTTP_PROXY" {
                 let hint = nearest(variable).map(|near| format!("; is it {near}?"));
                 let hint = hint.unwrap_or_default();
+                let name = shown(&name);
                 warnings.push(format!("the variable {name} is not known{hint}"));
             }
         }
@@ -299,31 +306,46 @@ impl Config {
         let known = known(variable);
         let is_secret = known.is_some_and(|known| known.secret);
         let default = known.map_or("", |known| known.default);
-        let find = |name: &str| match pool {
-            Some(pool) => self.find_own(pool, name),
-            None => self.find_shared(name),
+        // Empty is unset, whoever says so.
+        let find = |name: &str| {
+            let found = match pool {
+                Some(pool) => self.find_own(pool, name),
+                None => self.find_shared(name),
+            };
+            found.filter(|found| found.text.as_ref().is_none_or(|text| !text.is_empty()))
         };
-        let file = || find(&format!("{variable}_FILE"));
-        let (value, source) = match find(variable) {
-            Some(found) => {
-                let text = found.text.unwrap_or_default();
-                let shown = if is_secret {
-                    shown(&text, key)
-                } else {
-                    String::clone(&text)
-                };
-                (shown, found.source)
-            }
-            None => match is_secret.then(file).flatten() {
-                Some(found) => ("***".to_owned(), found.source),
-                None => (default.to_owned(), Source::Default),
-            },
+        let given = find(variable);
+        let said = parts_of(variable).and_then(|url| {
+            let given = find(url).or_else(|| find(&format!("{url}_FILE")))?;
+            Some((given.rank, given.source))
+        });
+        let file = is_secret
+            .then(|| find(&format!("{variable}_FILE")))
+            .flatten();
+        let rank = |found: &Option<Found>| found.as_ref().map(|found| found.rank);
+        let own = rank(&given).max(rank(&file));
+        let said = said.filter(|(rank, _)| own < Some(*rank));
+        let (value, source) = if let Some((_, url)) = said {
+            (None, Some(url))
+        } else if rank(&file) > rank(&given) {
+            (Some("***".to_owned()), file.map(|file| file.source))
+        } else if let Some(found) = given {
+            let text = found.text.unwrap_or_default();
+            let is_url = BACKENDS.iter().any(|(_, _, url)| *url == variable);
+            let value = match (is_secret, is_url) {
+                (true, true) => sealed::shown_url(&text, key),
+                (true, false) => sealed::shown(&text, key),
+                (false, _) => plain(variable, &text),
+            };
+            (Some(value), Some(found.source))
+        } else {
+            (Some(default.to_owned()), None)
         };
         Setting {
             pool: pool.cloned(),
             variable,
-            value: Some(value).filter(|value| !value.is_empty()),
-            source,
+            value: value.filter(|value| !value.is_empty()),
+            source: source.unwrap_or(Source::Default),
         }
     }
 
@@ -438,12 +460,32 @@ pub(super) fn unknown(variable: &str, source: &Source) -> Mistake {
     Mistake {
         setting: String::new(),
         value: String::new(),
-        accepted: format!("{variable} ({source}) is not known; {hint}"),
+        accepted: format!("{} ({source}) is not known; {hint}", shown(variable)),
     }
 }
 
+/// The URL that says what this variable says.
+fn parts_of(variable: &str) -> Option<&'static str> {
+    let mut urls = BACKENDS.iter().map(|(_, _, url)| *url);
+    urls.find(|url| parts(url).contains(&variable))
+}
+
+/// Whether a pool may be called so: its name is in variables, metrics and threads.
+pub(super) fn is_name(pool: &str) -> Result<(), &'static str> {
+    if pool.is_empty() {
+        return Err("is empty");
+    }
+    if pool.len() > 100 {
+        return Err("is longer than 100 bytes");
+    }
+    if pool.contains(char::is_control) {
+        return Err("has a control character");
+    }
+    Ok(())
+}
+
 /// What the names of a pool's own variables begin with in the environment.
-fn prefix_of(pool: &str) -> String {
+pub(super) fn prefix_of(pool: &str) -> String {
     let upper = pool.to_ascii_uppercase();
     let fits = |letter: char| letter.is_ascii_alphanumeric();
     let upper = upper.replace(|letter| !fits(letter), "_");
@@ -454,4 +496,13 @@ fn has_our_prefix(name: &str) -> bool {
     let backends = BACKENDS.iter().map(|(_, prefix, _)| prefix);
     let all = backends.chain(&SHARED).chain(&OF_PROCESS);
     all.into_iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The value of a variable that is not secret, unless somebody put a URL with a password there.
+fn plain(variable: &str, text: &str) -> String {
+    let is_url = text.contains('@') || text.contains("://");
+    if is_url && variable != "HTTP_USER_AGENT" {
+        return "***".to_owned();
+    }
+    text.to_owned()
 }

@@ -17,22 +17,44 @@ mod known;
 mod layers;
 #[cfg(feature = "_net")]
 mod plan;
+#[cfg(all(
+    test,
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    feature = "http",
+    feature = "batch",
+    feature = "toml"
+))]
+mod random;
 #[cfg(feature = "_net")]
 mod sealed;
 mod source;
 #[cfg(test)]
 mod tests;
+mod text;
 #[cfg(feature = "_net")]
 mod url;
 mod vars;
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::known::nearest_of;
 #[cfg(feature = "_net")]
 pub use self::layers::{Config, Setting, Value};
 #[cfg(feature = "_net")]
 pub(crate) use self::plan::{Plan, PoolPlan};
 pub use self::source::Source;
-#[cfg(any(feature = "postgres", feature = "redis"))]
-pub(crate) use self::url::{ESCAPED, is_torn};
+#[cfg(feature = "mongodb")]
+pub(crate) use self::text::shown;
+#[cfg(feature = "_net")]
+pub(crate) use self::text::{ESCAPED, Login, login, printable};
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
+pub(crate) use self::text::{bare, is_host};
 pub use self::vars::Mistake;
 #[cfg(feature = "_net")]
 pub(crate) use self::vars::refusal;

@@ -1,9 +1,14 @@
 //! What a configuration comes to: the pools to open, and the settings of the process.
 
-use super::known::BACKENDS;
-use super::layers::{Config, Layer};
+use std::collections::{BTreeMap, HashSet};
+
+use super::known::{BACKENDS, is_of_pool, known};
+use super::layers::{Config, Layer, is_name, prefix_of};
 use super::sealed::Protection;
+use super::text::{printable, shown};
 use super::vars::{Mistake, Vars};
+#[cfg(feature = "audit")]
+use crate::audit::AuditBuilder;
 #[cfg(feature = "http")]
 use crate::backend::http::{Http, HttpConfig};
 #[cfg(feature = "mongodb")]
@@ -24,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) switches: Switches,
     /// Whether values are masked, if anybody said so.
     pub(crate) mask: Option<bool>,
+    #[cfg(feature = "audit")]
+    pub(crate) audit: Option<AuditBuilder>,
 }
 
 /// A pool, ready to be opened.
@@ -62,11 +69,27 @@ impl Plan {
         }
         let taken: Vec<_> = pools.iter().map(PoolPlan::backend).collect();
         let named = config.pools();
+        let mut prefixes = BTreeMap::new();
         for (name, (backend, source)) in &named {
+            if let Err(problem) = is_name(name) {
+                let shown = shown(name);
+                mistakes.push(free(format!(
+                    "the pool's name `{shown}` ({source}) {problem}"
+                )));
+                continue;
+            }
+            let prefix = prefix_of(name);
+            if let Some(other) = prefixes.get(&prefix) {
+                mistakes.push(free(format!(
+                    "pool {name} ({source}) and pool {other} would both be set by variables that \
+                     begin with {prefix}: rename one"
+                )));
+            }
+            prefixes.insert(prefix, name);
             if !BACKENDS.iter().any(|(known, ..)| known == backend) {
                 mistakes.push(Mistake {
                     setting: format!("the backend of pool {name} ({source})"),
-                    value: backend.clone(),
+                    value: shown(backend),
                     accepted: "postgres, redis, mongodb or http".to_owned(),
                 });
                 continue;
@@ -76,6 +99,7 @@ impl Plan {
                     "pool {name} ({source}) has the name of the pool without a name"
                 )));
             }
+            mistakes.extend(strangers(config, name, backend));
             pools.extend(pool(config, Scope::Pool(name), backend, &mut mistakes));
         }
         for (name, source) in config.without_backend() {
@@ -88,6 +112,13 @@ impl Plan {
         let limits = Limits::from_vars(&mut vars);
         let switches = Switches::new().with_vars(&mut vars);
         let mask = Protection::from_vars(&mut vars).mask;
+        #[cfg(feature = "audit")]
+        let audit = AuditBuilder::from_vars(&mut vars);
+        #[cfg(not(feature = "audit"))]
+        if let Some(path) = vars.text("AUDIT_FILE") {
+            let accepted = "nothing: the feature `audit` of millpond is not on";
+            vars.mistake("AUDIT_FILE", &path, accepted);
+        }
         #[cfg(feature = "batch")]
         crate::batch::check(&mut vars);
         #[cfg(feature = "exporter")]
@@ -96,14 +127,8 @@ impl Plan {
         crate::logging::check(&mut vars);
         mistakes.extend(vars.into_mistakes());
         // Shared settings are read once for each pool.
-        let mut seen = Vec::new();
-        mistakes.retain(|mistake| {
-            let is_new = !seen.contains(mistake);
-            if is_new {
-                seen.push(mistake.clone());
-            }
-            is_new
-        });
+        let mut seen = HashSet::new();
+        mistakes.retain(|mistake| seen.insert(mistake.clone()));
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
@@ -112,8 +137,31 @@ impl Plan {
             limits,
             switches,
             mask,
+            #[cfg(feature = "audit")]
+            audit,
         })
     }
+}
+
+/// Settings of this pool that mean nothing to its backend.
+fn strangers(config: &Config, name: &str, backend: &str) -> Vec<Mistake> {
+    let Some((_, prefix, url)) = BACKENDS.iter().find(|(known, ..)| *known == backend) else {
+        return Vec::new();
+    };
+    let layers = config.layers.iter().filter_map(|layer| match layer {
+        Layer::Values(values) => Some(&values.settings),
+        Layer::Environment(_) => None,
+    });
+    let own = layers.flatten().filter(|((pool, variable), _)| {
+        let is_known = known(variable).is_some();
+        pool.as_deref() == Some(name) && is_known && !is_of_pool(variable, prefix, url)
+    });
+    own.map(|((_, variable), (_, source))| {
+        free(format!(
+            "{variable} ({source}) means nothing to pool {name}, which is one of {backend}"
+        ))
+    })
+    .collect()
 }
 
 /// The pool of this scope, if there is to be one and nothing is wrong with it.
@@ -179,34 +227,57 @@ fn read_pool<'a, C, M: r2d2::ManageConnection>(
         return None;
     }
     let builder = Builder::from_vars(&mut vars).name(name);
+    let found = BACKENDS.iter().find(|(known, ..)| *known == backend);
+    let (prefix, url) = found.map_or(("", ""), |(_, prefix, url)| (prefix, url));
+    let is_off = vars.flag(&format!("{prefix}ENABLED")) == Some(false);
     #[cfg(feature = "batch")]
     crate::batch::check(&mut vars);
-    let found = vars.into_mistakes();
-    let is_good = found.is_empty();
-    mistakes.extend(found);
+    let is_good = vars.is_good();
     let Some(service) = service else {
-        let url = BACKENDS.iter().find(|(known, ..)| *known == backend);
-        let url = url.map_or("", |(_, _, url)| url);
+        mistakes.extend(vars.into_mistakes());
+        if is_off {
+            return None;
+        }
         mistakes.push(free(format!(
             "pool {name} has no server: set its host, or {url}"
         )));
         return None;
     };
-    if !is_good {
-        return None;
-    }
     // The manager reads certificates and keys.
-    match manager(service) {
-        Ok(manager) => Some((builder, manager)),
-        Err(error) => {
-            let of = match scope {
-                Scope::Everybody => String::new(),
-                Scope::Pool(name) => format!("pool {name}: "),
-            };
-            mistakes.push(free(format!("{of}{}", error.message())));
-            None
+    let manager = is_good.then(|| manager(service));
+    if let Some(Err(error)) = &manager {
+        match file_of(&mut vars, prefix, url, error.message()) {
+            Some((variable, value)) => {
+                let accepted = format!("PEM files ({})", error.message());
+                vars.mistake(&variable, &value, &accepted);
+            }
+            None => mistakes.push(free(format!("pool {name}: {}", error.message()))),
         }
     }
+    mistakes.extend(vars.into_mistakes());
+    Some((builder, manager?.ok()?))
+}
+
+/// The variable that names the file of which this message tells, and its value.
+fn file_of(
+    vars: &mut Vars<'_>,
+    prefix: &str,
+    url: &str,
+    message: &str,
+) -> Option<(String, String)> {
+    let files = ["SSL_CA_FILE", "SSL_CERT_FILE", "SSL_KEY_FILE"];
+    let named = files.iter().find_map(|file| {
+        let variable = format!("{prefix}{file}");
+        let path = vars.text(&variable)?;
+        message
+            .contains(&printable(&path))
+            .then_some((variable, path))
+    });
+    let in_url = |vars: &mut Vars<'_>| {
+        vars.secret_text(url)?;
+        Some((url.to_owned(), "***".to_owned()))
+    };
+    named.or_else(|| in_url(vars))
 }
 
 fn free(text: String) -> Mistake {

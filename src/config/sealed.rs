@@ -3,7 +3,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::url::Parts;
+use super::url::{Parts, masked};
 use super::vars::Vars;
 use crate::security::{FORM, SEALED, SealingKey, Secret};
 
@@ -93,25 +93,20 @@ fn opened(text: &str, key: &SealingKey) -> Result<Secret, &'static str> {
     Ok(Secret::from(url.with_password(&password)))
 }
 
-/// A secret as it may be shown: sealed if there is a key, else `***`; of a URL the password alone,
-/// where that is certain to be all.
+/// A secret as it may be shown: sealed if there is a key, else `***`.
 pub(super) fn shown(secret: &str, key: Option<&SealingKey>) -> String {
-    let hide = |text: &str| match key {
+    match key {
         None => "***".to_owned(),
-        Some(key) if key.open(text).is_ok() => text.to_owned(),
-        Some(key) => key.seal(&Secret::from(text)),
-    };
-    let Some((_, rest)) = secret.split_once("://") else {
-        return hide(secret);
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    if rest[end..].contains(['@', '?', '#']) {
-        // A password may be there, too.
-        return hide(secret);
+        Some(key) if key.open(secret).is_ok() => secret.to_owned(),
+        Some(key) => key.seal(&Secret::from(secret)),
     }
-    match Parts::of(secret) {
-        Some(url) => url.with_password(&hide(&url.password)),
-        None if rest.contains('@') => hide(secret),
-        None => secret.to_owned(),
+}
+
+/// The same of a URL: of its password alone, where that is certain to be all.
+pub(super) fn shown_url(secret: &str, key: Option<&SealingKey>) -> String {
+    match (masked(secret), Parts::of(secret)) {
+        (None, _) => shown(secret, key),
+        (Some(_), Some(url)) if key.is_some() => url.with_password(&shown(&url.password, key)),
+        (Some(masked), _) => masked,
     }
 }

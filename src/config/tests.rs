@@ -83,7 +83,7 @@ mod layered {
     }
 
     impl Config {
-        fn with_pretended(mut self, pairs: &[(&str, &str)]) -> Self {
+        pub(in crate::config) fn with_pretended(mut self, pairs: &[(&str, &str)]) -> Self {
             let pairs = pairs
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -153,6 +153,8 @@ host = "localhost"
             crate::batch::check(&mut vars);
             #[cfg(feature = "exporter")]
             crate::exporter::check(&mut vars);
+            #[cfg(feature = "audit")]
+            let _ = crate::audit::AuditBuilder::from_vars(&mut vars);
             #[cfg(feature = "logging")]
             {
                 crate::logging::check(&mut vars);
@@ -178,6 +180,7 @@ host = "localhost"
         assert_eq!(unknown, [""; 0], "are read and not known");
         let optional = |name: &str| {
             name.starts_with("EXPORTER_") && cfg!(not(feature = "exporter"))
+                || name.starts_with("AUDIT_") && cfg!(not(feature = "audit"))
                 || name.starts_with("CONNECTION_POOL_") && cfg!(not(feature = "logging"))
         };
         let asked = asked.borrow();
@@ -211,7 +214,9 @@ host = "localhost"
             "shop.toml, line 10".into(),
         );
         assert_eq!(value(&config, Some("reports"), "DB_HOST"), hosts);
-        assert_eq!(value(&config, None, "DB_PORT").1, "default");
+        assert_eq!(value(&config, None, "DB_SSL_MODE").1, "default");
+        let in_url = (None, "shop.toml, line 2".into());
+        assert_eq!(value(&config, None, "DB_PORT"), in_url, "the URL says it");
         let shown = format!("{config:?}{:?}", config.settings());
         assert!(!shown.contains("canary"), "{shown}");
     }
@@ -343,7 +348,7 @@ size = { at = "least" }
         for part in [
             "POOL_MIN_CONECTIONS (shop.toml, line 4) is not known; is it POOL_MIN_CONNECTIONS?",
             "POOL_MAX_CONNECTIONS (shop.toml, line 3) is `canary many`, accepted: a number from 1",
-            "DATABASE_URL (shop.toml, line 8), port is `port`",
+            "DATABASE_URL (shop.toml, line 8), port is `***`",
             "DB_SSL_MODE (shop.toml, line 9) is `sometimes`",
             "the backend of pool odd (shop.toml, line 12) is `oracle`, accepted: postgres, redis",
             "pool none (shop.toml, line 14) has no `backend`",

@@ -7,8 +7,11 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::source::Source;
+use super::text::shown;
 use crate::error::{Error, ErrorKind, Phase};
-#[cfg(any(feature = "_net", feature = "exporter"))]
+#[cfg(feature = "_net")]
+use crate::security::Credential;
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 use crate::security::{Secret, read_secret};
 
 /// A value, and where it comes from.
@@ -23,16 +26,21 @@ pub(crate) struct Found {
 /// Where the value of a variable is looked up.
 type Lookup<'a> = Box<dyn Fn(&str) -> Option<Found> + 'a>;
 
+/// Some thirty years: what clocks, drivers and systems still add to the time of day.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
 /// A set of variables to read settings from, and the mistakes found so far.
 pub(crate) struct Vars<'a> {
     lookup: Lookup<'a>,
     mistakes: Vec<Mistake>,
     /// Variables that a URL overrules if they are in an earlier layer than this.
-    overruled: Option<(&'static [&'static str], usize)>,
+    overruled: (Vec<&'static str>, usize),
+    /// Secrets that were read from the files that `NAME_FILE` names.
+    from_files: Vec<String>,
 }
 
 /// One thing that is wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Mistake {
     /// The variable, and where its value is set, if it is in a file or of one pool.
@@ -64,7 +72,8 @@ impl<'a> Vars<'a> {
         Self {
             lookup: Box::new(lookup),
             mistakes: Vec::new(),
-            overruled: None,
+            overruled: (Vec::new(), 0),
+            from_files: Vec::new(),
         }
     }
 
@@ -90,10 +99,9 @@ impl<'a> Vars<'a> {
     /// The variable, unless it is unset or empty, which is the same, or overruled.
     fn find(&mut self, name: &str) -> Option<Found> {
         let found = (self.lookup)(name)?;
-        if let Some((names, rank)) = self.overruled
-            && found.rank < rank
-            && names.contains(&name)
-        {
+        let setting = name.strip_suffix("_FILE").unwrap_or(name);
+        let (names, rank) = &self.overruled;
+        if found.rank < *rank && (names.contains(&name) || names.contains(&setting)) {
             return None;
         }
         if found.text.is_none() {
@@ -143,8 +151,11 @@ impl<'a> Vars<'a> {
             .ok()
             .filter(|seconds| *seconds > 0.0);
         let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        // What is next to nothing is rounded to nothing.
+        let duration = duration.filter(|time| !time.is_zero() && *time <= LONGEST);
         if duration.is_none() {
-            self.mistake(name, &value, "seconds, more than 0, such as 2.5");
+            let accepted = "seconds, more than 0, such as 2.5, and at most 1000000000";
+            self.mistake(name, &value, accepted);
         }
         duration
     }
@@ -155,20 +166,21 @@ impl<'a> Vars<'a> {
         let requests = self.parse::<u32>(name, accepted)?;
         if !(1..=1_000_000).contains(&requests) {
             self.mistake(name, &requests.to_string(), accepted);
+            return None;
         }
         Some(requests)
     }
 
     /// The text of `NAME`, or the first line of the file that `NAME_FILE` names, whichever is in
     /// the later layer, opened if it is sealed. For secrets: the value never appears in a mistake.
-    #[cfg(any(feature = "_net", feature = "exporter"))]
+    #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
     pub(crate) fn secret_text(&mut self, name: &str) -> Option<Secret> {
         let (setting, secret) = self.written(name)?;
         self.open(&setting, secret)
     }
 
     /// The same as it is written, with the name of the variable that has it.
-    #[cfg(any(feature = "_net", feature = "exporter"))]
+    #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
     pub(super) fn written(&mut self, name: &str) -> Option<(String, Secret)> {
         let file_name = format!("{name}_FILE");
         let (given, file) = (self.find(name), self.find(&file_name));
@@ -177,6 +189,7 @@ impl<'a> Vars<'a> {
             return Some((name.to_owned(), Secret::from(&**given?.text?)));
         }
         let path = file?.text?;
+        self.from_files.push(name.to_owned());
         match read_secret(&path) {
             Ok(line) => Some((file_name, line)),
             Err(error) => {
@@ -189,7 +202,7 @@ impl<'a> Vars<'a> {
     }
 
     /// Without a backend nothing can be opened.
-    #[cfg(all(feature = "exporter", not(feature = "_net")))]
+    #[cfg(all(any(feature = "exporter", feature = "audit"), not(feature = "_net")))]
     fn open(&mut self, setting: &str, secret: Secret) -> Option<Secret> {
         if !secret.expose().trim_start().starts_with("sealed:") {
             return Some(secret);
@@ -199,15 +212,34 @@ impl<'a> Vars<'a> {
         None
     }
 
-    /// A secret URL that overrules these variables where they are set in an earlier layer, and is
-    /// overruled by them otherwise.
+    /// The same for a login; from a file, it is read, and opened, again for each.
+    #[cfg(feature = "_net")]
+    pub(crate) fn credential(&mut self, name: &str) -> Option<Credential> {
+        let secret = self.secret_text(name)?;
+        let (given, file) = (self.find(name), self.find(&format!("{name}_FILE")));
+        let rank = |found: &Option<Found>| found.as_ref().map(|found| found.rank);
+        if rank(&file) <= rank(&given) {
+            return Some(secret.into());
+        }
+        let path = file?.text?;
+        Some(Credential::file(&*path).opened_with(self.sealing_key()))
+    }
+
+    /// A secret URL, which overrules the variables for its parts where these are set in an earlier
+    /// layer, and is overruled by them otherwise.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
-    pub(crate) fn url(&mut self, name: &str, parts: &'static [&'static str]) -> Option<Secret> {
+    pub(crate) fn url(&mut self, name: &str) -> Option<Secret> {
         let url = self.secret_text(name)?;
         let rank = |vars: &mut Self, name: &str| vars.find(name).map(|found| found.rank);
         let own = rank(self, name).max(rank(self, &format!("{name}_FILE")));
-        self.overruled = own.map(|rank| (parts, rank));
+        self.overruled = (super::known::parts(name).to_vec(), own.unwrap_or(0));
         Some(url)
+    }
+
+    /// The URL says something about this variable too.
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+    pub(crate) fn said_by_url(&mut self, name: &'static str) {
+        self.overruled.0.push(name);
     }
 
     /// Notes a mistake.
@@ -218,15 +250,44 @@ impl<'a> Vars<'a> {
             .find(|letter| !is_name(letter))
             .unwrap_or(setting.len());
         let (name, part) = setting.split_at(end);
-        let found = (self.lookup)(name);
-        self.mistakes.push(Mistake {
+        let is_from_file = self.from_files.iter().any(|known| known == name);
+        let found = if is_from_file {
+            (self.lookup)(&format!("{name}_FILE"))
+        } else {
+            (self.lookup)(name)
+        };
+        let part = shown(part);
+        let mistake = Mistake {
             setting: match found {
                 Some(found) => format!("{}{part}", found.source.label(name)),
-                None => setting.to_owned(),
+                None => format!("{name}{part}"),
             },
-            value: value.to_owned(),
+            value: shown(value),
             accepted: accepted.to_owned(),
-        });
+        };
+        // A variable may be looked at twice.
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    /// How many mistakes there are so far.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn count(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// Takes back the mistakes after so many, which may tell what they should not. Whether there
+    /// were any.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn retract(&mut self, count: usize) -> bool {
+        self.mistakes.drain(count..).next().is_some()
+    }
+
+    /// Whether there is no mistake so far.
+    #[cfg(feature = "_net")]
+    pub(crate) fn is_good(&self) -> bool {
+        self.mistakes.is_empty()
     }
 
     /// The mistakes so far.

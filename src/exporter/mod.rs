@@ -57,6 +57,8 @@ use mio::net::TcpListener;
 use self::server::Server;
 use self::site::Site;
 use crate::config::Vars;
+#[cfg(feature = "_net")]
+use crate::config::{bare, is_host};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::hub::Hub;
 use crate::security::Secret;
@@ -212,11 +214,7 @@ impl ExporterBuilder {
     }
 
     fn check(&self, address: SocketAddr) -> Result<(), Error> {
-        let fits = |token: &Secret| {
-            let text = token.expose();
-            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        if self.token.as_ref().is_some_and(|token| !fits(token)) {
+        if !self.token.as_ref().is_none_or(fits) {
             return Err(wrong(
                 "the exporter's token (EXPORTER_TOKEN) is empty or has characters that no header \
                  can carry; accepted: printable ASCII without spaces",
@@ -241,12 +239,27 @@ impl ExporterBuilder {
     }
 }
 
+/// Whether a header can carry this token.
+fn fits(token: &Secret) -> bool {
+    let text = token.expose();
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Finds the mistakes in these variables.
 #[cfg(feature = "_net")]
 pub(crate) fn check(vars: &mut Vars<'_>) {
     let builder = Exporter::builder(&Hub::new()).read(vars);
-    if let Err(error) = builder.address() {
-        vars.mistake("EXPORTER_BIND", &builder.bind, error.message());
+    // A name is looked up when it starts: that can take its time.
+    let place = builder.bind.rsplit_once(':');
+    let is_good =
+        place.is_some_and(|(host, port)| is_host(bare(host)) && port.parse::<u16>().is_ok());
+    if !is_good {
+        let accepted = "an address and a port, such as 127.0.0.1:9464";
+        vars.mistake("EXPORTER_BIND", &builder.bind, accepted);
+    }
+    if !builder.token.as_ref().is_none_or(fits) {
+        let accepted = "printable ASCII without spaces";
+        vars.mistake("EXPORTER_TOKEN", "***", accepted);
     }
 }
 

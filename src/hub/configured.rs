@@ -1,5 +1,7 @@
 //! A hub from a configuration: its pools are opened, and found by name.
 
+#[cfg(feature = "audit")]
+use crate::audit::AuditBuilder;
 use crate::backend::Backend;
 #[cfg(feature = "batch")]
 use crate::batch::BatchBuilder;
@@ -35,10 +37,12 @@ impl Hub {
     ///
     /// Connections are opened in the background: a server that is down keeps no program from
     /// starting, and shows in [`health`](Self::health). Limits of memory and processor time, and
-    /// switches of the log, are set for the process.
+    /// switches of the log, are set for the process. The audit log, if one is configured, is
+    /// installed, and is closed with the last handle of the hub.
     ///
     /// # Errors
-    /// [`Configuration`](ErrorKind::Configuration), with all [mistakes](Config::mistakes) at once.
+    /// [`Configuration`](ErrorKind::Configuration), with all [mistakes](Config::mistakes) at once;
+    /// or if the audit log cannot be opened.
     pub fn from_config(config: &Config) -> Result<Self, Error> {
         Self::builder().open(config)
     }
@@ -107,6 +111,10 @@ impl HubBuilder {
             log::warn!("millpond: {warning}");
         }
         self.settings.config = config.clone();
+        #[cfg(feature = "audit")]
+        {
+            self.settings.audit = plan.audit.map(AuditBuilder::install).transpose()?;
+        }
         let hub = self.build();
         plan.switches.apply();
         if let Some(on) = plan.mask {

@@ -290,6 +290,8 @@ impl Inner {
             #[cfg(feature = "batch")]
             batches: batches.iter().map(|batch| batch.metrics()).collect(),
             resources: resources::metrics(),
+            #[cfg(feature = "audit")]
+            audit: crate::audit::metrics(),
             health: HealthReport::new(health, resources::reasons()),
             alerts: self.alerts.lock().log().firing,
         }

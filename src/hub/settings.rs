@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Hub;
 use crate::alerts::{HandleAlert, LogAlerts, Outlet, Rule};
+#[cfg(all(feature = "audit", feature = "_net"))]
+use crate::audit::Audit;
 #[cfg(feature = "_net")]
 use crate::config::Config;
 
@@ -15,6 +17,9 @@ pub(super) struct Settings {
     pub(super) log_interval: Duration,
     #[cfg(feature = "_net")]
     pub(super) config: Config,
+    /// Held, and nothing else.
+    #[cfg(all(feature = "audit", feature = "_net"))]
+    pub(super) audit: Option<Audit>,
     pub(super) rules: Vec<Rule>,
     pub(super) outlets: Vec<Arc<Outlet>>,
     #[cfg(feature = "metrics")]
@@ -30,6 +35,8 @@ impl Default for Settings {
             log_interval: Duration::from_secs(60),
             #[cfg(feature = "_net")]
             config: Config::new(),
+            #[cfg(all(feature = "audit", feature = "_net"))]
+            audit: None,
             rules: Rule::defaults(),
             outlets: vec![Outlet::new(Box::new(LogAlerts))],
             #[cfg(feature = "metrics")]

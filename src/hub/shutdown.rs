@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Hub;
 #[cfg(feature = "batch")]
 use crate::batch::BatchMetrics;
+use crate::deadline::moment_in;
 use crate::error::Error;
 
 /// What was left when a hub shut down.
@@ -56,7 +57,7 @@ impl Hub {
     /// assert!(left.is_complete());
     /// ```
     pub fn shut_down(&self, limit: Duration) -> Shutdown {
-        let end = Instant::now() + limit;
+        let end = moment_in(limit);
         let left = || end.saturating_duration_since(Instant::now());
         let mut shutdown = Shutdown::default();
         #[cfg(feature = "batch")]
@@ -77,6 +78,10 @@ impl Hub {
             if let Err(error) = begun.or_else(|_| pool.close(left())) {
                 shutdown.held.push((pool.name().into(), error));
             }
+        }
+        #[cfg(all(feature = "audit", feature = "_net"))]
+        if let Some(audit) = &self.0.settings.audit {
+            audit.flush();
         }
         shutdown
     }

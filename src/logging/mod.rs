@@ -7,7 +7,7 @@
 //! | target | one record for each | by default |
 //! |---|---|---|
 //! | `millpond::connections` | connection established or closed | off |
-//! | `millpond::operations` | operation that was executed: what, where, outcome, time; no values | off |
+//! | `millpond::operations` | operation that is over: what, where, outcome, time; no values | off |
 //! | `millpond::metrics` | minute, pool and batch that a [`Hub`](crate::Hub) watches | on |
 //!
 //! All are of level `info`. What is switched off costs one relaxed load.
@@ -48,14 +48,13 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::config::Vars;
 use crate::error::Error;
+use crate::record;
 
 #[cfg(all(feature = "logging", feature = "_net"))]
 pub(crate) use self::logger::check;
 #[cfg(feature = "logging")]
 pub use self::logger::init_from_env;
-#[cfg(feature = "batch")]
-pub(crate) use self::records::wants_operations;
-pub(crate) use self::records::{closed, established, operation, summary};
+pub(crate) use self::records::{closed, established, operation, summary, wants_operations};
 
 const CONNECTIONS: u8 = 1;
 const OPERATIONS: u8 = 2;
@@ -87,7 +86,7 @@ impl Switches {
         self.set(CONNECTIONS, on)
     }
 
-    /// A record for each operation that was executed, without its values
+    /// A record for each operation that is over, without its values
     /// (`CONNECTION_POOL_LOG_OPERATIONS`); `false` by default.
     pub fn operations(self, on: bool) -> Self {
         self.set(OPERATIONS, on)
@@ -133,6 +132,7 @@ impl Switches {
     /// From now on, everywhere in the process.
     pub fn apply(self) {
         ON.store(self.0, Relaxed);
+        record::want(record::LOG, self.0 & OPERATIONS != 0);
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{CONNECTIONS, METRICS, OPERATIONS, wants};
 use crate::clock::Ticks;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::hub::Point;
 use crate::metrics::Snapshot;
-use crate::operation::Operation;
 use crate::pool::CloseReason;
+use crate::record::Ended;
 
 const OF_CONNECTIONS: &str = "millpond::connections";
 const OF_OPERATIONS: &str = "millpond::operations";
@@ -42,40 +42,28 @@ pub(crate) fn wants_operations() -> bool {
     wants(OPERATIONS, OF_OPERATIONS)
 }
 
-/// An operation was executed: so many attempts failed, the last with this error unless it is done
-/// now.
-pub(crate) fn operation<O: Operation>(
-    pool: &str,
-    endpoint: &str,
-    operation: &O,
-    failed: u32,
-    error: Option<&Error>,
-    took: Ticks,
-) {
+/// An operation is over, with this error unless it is done.
+pub(crate) fn operation(ended: &Ended, error: Option<&Error>) {
     if !wants_operations() {
         return;
     }
-    let id = operation.envelope().id().unwrap_or_default();
-    let statement = operation.statement();
-    let statement = &*statement;
-    let seconds = seconds(took);
+    let (pool, endpoint) = (&*ended.place.pool, &*ended.place.endpoint);
+    let id = ended.note.id.as_deref().unwrap_or_default();
+    let statement = &*ended.note.statement;
+    let (outcome, attempts) = (ended.outcome.as_str(), ended.attempts);
+    let seconds = seconds(ended.took);
+    let kind = ended.error.map_or("", ErrorKind::as_str);
     let Some(error) = error else {
-        let attempts = failed + 1;
         log::info!(
             target: OF_OPERATIONS,
-            pool, endpoint, id, statement, outcome = "done", attempts, seconds;
+            pool, endpoint, id, statement, outcome, attempts, seconds;
             "millpond: pool {pool}: {statement}: done in {seconds:.6} s"
         );
         return;
     };
-    let outcome = if error.outcome_unknown() {
-        "unknown"
-    } else {
-        "failed"
-    };
     log::info!(
         target: OF_OPERATIONS,
-        pool, endpoint, id, statement, outcome, kind = error.kind().as_str(), attempts = failed, seconds;
+        pool, endpoint, id, statement, outcome, kind, attempts, seconds;
         "millpond: pool {pool}: {statement}: {outcome} after {seconds:.6} s: {error}"
     );
 }

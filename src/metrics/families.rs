@@ -6,12 +6,17 @@
 //! the rest begins with `millpond_`, and what Prometheus' own client libraries tell of a
 //! process with `process_`.
 
+use std::time::SystemTime;
+
 use super::Snapshot;
 use super::distribution::Distribution;
+#[cfg(feature = "audit")]
+use crate::audit::AuditMetrics;
 #[cfg(feature = "batch")]
 use crate::batch::BatchMetrics;
 use crate::health::Health;
 use crate::pool::PoolMetrics;
+use crate::recovery::BreakerState;
 use crate::resources::ResourceMetrics;
 
 /// A figure's name, what it means, and how it behaves.
@@ -299,8 +304,45 @@ static POOL: &[Row<PoolMetrics>] = &[
         |pool, emit| emit(None, pool.deadlocks.into()),
     ),
     (
+        gauge(
+            "millpond_pool_breaker_open",
+            "The circuit breaker: 1 open, 0.5 half-open, 0 closed.",
+        ),
+        |pool, emit| {
+            let open = match pool.breaker {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 0.5,
+                BreakerState::Open => 1.0,
+            };
+            emit(None, open.into());
+        },
+    ),
+    (
+        counter(
+            "millpond_pool_breaker_opened_total",
+            "Times that the circuit breaker opened.",
+        ),
+        |pool, emit| emit(None, pool.breaker_opened.into()),
+    ),
+    (
         gauge("millpond_pool_health", "1 up, 0.5 degraded, 0 down."),
         |pool, emit| emit(None, level(pool.health).into()),
+    ),
+    (
+        gauge(
+            "millpond_certificate_expiry_timestamp_seconds",
+            "When a certificate expires, by whose it is, in seconds since 1970.",
+        ),
+        |pool, emit| {
+            for certificate in &pool.certificates {
+                let of = certificate.of.as_str();
+                let since = certificate
+                    .expires_at
+                    .duration_since(SystemTime::UNIX_EPOCH);
+                let seconds = since.unwrap_or_default().as_secs_f64();
+                emit(Some(("certificate", of)), seconds.into());
+            }
+        },
     ),
 ];
 
@@ -463,6 +505,24 @@ static BATCH: &[Row<BatchMetrics>] = &[
     ),
 ];
 
+#[cfg(feature = "audit")]
+static AUDIT: &[Row<AuditMetrics>] = &[
+    (
+        counter(
+            "millpond_audit_written_total",
+            "Operations in the audit log.",
+        ),
+        |audit, emit| emit(None, audit.written.into()),
+    ),
+    (
+        counter(
+            "millpond_audit_dropped_total",
+            "Operations that the audit log could not take.",
+        ),
+        |audit, emit| emit(None, audit.dropped.into()),
+    ),
+];
+
 static ALERT: Family = gauge("millpond_alert_firing", "1 for each alert that fires.");
 
 impl Snapshot {
@@ -512,6 +572,14 @@ impl Snapshot {
                 Some(severity),
                 Value::Number(1.0),
             );
+        }
+        #[cfg(feature = "audit")]
+        if let Some(audit) = &self.audit {
+            for (family, read) in AUDIT {
+                read(audit, &mut |label, value| {
+                    show(&mut see, family, &[], label, value);
+                });
+            }
         }
         for (family, read) in PROCESS {
             read(&self.resources, &mut |label, value| {

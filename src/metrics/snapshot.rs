@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::distribution::Distribution;
 use crate::alerts::Alert;
+#[cfg(feature = "audit")]
+use crate::audit::AuditMetrics;
 #[cfg(feature = "batch")]
 use crate::batch::BatchMetrics;
 use crate::error::ErrorKind;
@@ -36,6 +38,10 @@ pub struct Snapshot {
     pub batches: Vec<BatchMetrics>,
     /// The process.
     pub resources: ResourceMetrics,
+    /// The audit log, if one is installed.
+    #[cfg(feature = "audit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditMetrics>,
     /// How everything is.
     pub health: HealthReport,
     /// The alerts that fire.

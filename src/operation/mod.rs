@@ -40,6 +40,7 @@ use serde::de::DeserializeOwned;
 pub use self::envelope::{Envelope, Priority};
 pub use self::none::NoOperation;
 pub use self::outcome::Outcome;
+pub(crate) use self::outcome::OutcomeKind;
 use crate::error::Error;
 use crate::recovery::RetryPolicy;
 use crate::security::{values_are_masked, without};

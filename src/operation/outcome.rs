@@ -30,11 +30,20 @@ pub enum Outcome<R> {
     Unknown(Error),
 }
 
-impl<R> Outcome<R> {
-    /// The outcome that this error stands for.
-    pub fn failed(error: Error) -> Self {
+/// Which of the four it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutcomeKind {
+    Done,
+    Rejected,
+    NotExecuted,
+    Unknown,
+}
+
+impl OutcomeKind {
+    /// That of an operation that failed with this error.
+    pub(crate) fn failed(error: &Error) -> Self {
         if error.outcome_unknown() {
-            return Self::Unknown(error);
+            return Self::Unknown;
         }
         match error.kind() {
             ErrorKind::Connect(_)
@@ -45,8 +54,49 @@ impl<R> Outcome<R> {
             | ErrorKind::DeadlineExceeded
             | ErrorKind::ResourceLimit
             | ErrorKind::Cancelled
-            | ErrorKind::Closed => Self::NotExecuted(error),
-            _ => Self::Rejected(error),
+            | ErrorKind::Closed => Self::NotExecuted,
+            _ => Self::Rejected,
+        }
+    }
+
+    /// That of one that got no connection, or none for another attempt.
+    pub(crate) fn without_connection(error: &Error) -> Self {
+        if error.outcome_unknown() {
+            Self::Unknown
+        } else {
+            Self::NotExecuted
+        }
+    }
+
+    /// As a word, for logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Rejected => "rejected",
+            Self::NotExecuted => "not_executed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl<R> Outcome<R> {
+    /// The outcome that this error stands for.
+    pub fn failed(error: Error) -> Self {
+        match OutcomeKind::failed(&error) {
+            OutcomeKind::Unknown => Self::Unknown(error),
+            OutcomeKind::NotExecuted => Self::NotExecuted(error),
+            OutcomeKind::Done | OutcomeKind::Rejected => Self::Rejected(error),
+        }
+    }
+
+    /// Which of the four it is.
+    #[cfg(feature = "batch")]
+    pub(crate) fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Done(_) => OutcomeKind::Done,
+            Self::Rejected(_) => OutcomeKind::Rejected,
+            Self::NotExecuted(_) => OutcomeKind::NotExecuted,
+            Self::Unknown(_) => OutcomeKind::Unknown,
         }
     }
 

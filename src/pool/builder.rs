@@ -15,6 +15,9 @@ use crate::config::Vars;
 use crate::error::Error;
 use crate::event::HandleEvent;
 
+/// More connections than any server takes; each has its place in memory from the beginning.
+const MOST_CONNECTIONS: u32 = 100_000;
+
 /// Configures and builds a [`Pool`].
 ///
 /// ```
@@ -200,7 +203,9 @@ impl<M: ManageConnection> Builder<M> {
     /// Takes `POOL_MAX_CONNECTIONS` (10), `POOL_MIN_CONNECTIONS` (2),
     /// `POOL_CONNECTION_TIMEOUT` (30.0), `POOL_IDLE_TIMEOUT` (300.0),
     /// `POOL_RETRY_ATTEMPTS` (3), `POOL_RETRY_DELAY` (1.0), `POOL_HEALTH_CHECK_INTERVAL` (60.0;
-    /// for keepalive too), `PERFORMANCE_METRICS_ENABLED` (true),
+    /// for keepalive too), `POOL_BREAKER_FAILURES` (10; 0 for no circuit breaker),
+    /// `POOL_BREAKER_RATE` (0.5), `POOL_BREAKER_SLOW_TIME` (none; calls that take longer count
+    /// for another such share), `PERFORMANCE_METRICS_ENABLED` (true),
     /// `PERFORMANCE_RESPONSE_TIME_WINDOW` and `PERFORMANCE_ERROR_RATE_WINDOW` (1000) from the
     /// environment, times in seconds; in brackets the defaults.
     ///
@@ -213,11 +218,13 @@ impl<M: ManageConnection> Builder<M> {
 
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Self {
         let seconds = Duration::from_secs;
-        let max_size = vars
-            .parse::<u32>("POOL_MAX_CONNECTIONS", "a number from 1")
+        let accepted = format!("a number from 1 to {MOST_CONNECTIONS}");
+        let mut max_size = vars
+            .parse::<u32>("POOL_MAX_CONNECTIONS", &accepted)
             .unwrap_or(10);
-        if max_size == 0 {
-            vars.mistake("POOL_MAX_CONNECTIONS", "0", "a number from 1");
+        if !(1..=MOST_CONNECTIONS).contains(&max_size) {
+            vars.mistake("POOL_MAX_CONNECTIONS", &max_size.to_string(), &accepted);
+            max_size = 10;
         }
         let named = vars.parse::<u32>("POOL_MIN_CONNECTIONS", "a number from 0");
         if let Some(min_idle) = named.filter(|min_idle| *min_idle > max_size) {
@@ -237,8 +244,7 @@ impl<M: ManageConnection> Builder<M> {
         let times = vars.window("PERFORMANCE_RESPONSE_TIME_WINDOW");
         let errors = vars.window("PERFORMANCE_ERROR_RATE_WINDOW");
         Self::new()
-            // A mistake of its own, and reported.
-            .max_size(max_size.max(1))
+            .max_size(max_size)
             .min_idle(Some(named.unwrap_or(2).min(max_size)))
             .connection_timeout(timeout)
             .idle_timeout(Some(idle))
@@ -249,6 +255,7 @@ impl<M: ManageConnection> Builder<M> {
             .metrics(metrics.unwrap_or(true))
             .response_time_window(times.unwrap_or(1000))
             .error_rate_window(errors.unwrap_or(1000))
+            .breaker_from_vars(vars)
     }
 
     /// The pool's name in messages, logs and metrics; the backend's name by default.

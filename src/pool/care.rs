@@ -37,6 +37,8 @@ pub(crate) struct Care<M: ManageConnection> {
     pub(crate) reset: Clean<M>,
     /// Asks the server how it does; `None`: only `is_valid` does.
     pub(crate) check: Option<Check<M>>,
+    /// `None`: they never do.
+    pub(crate) credentials_changed: Option<fn(&M) -> Option<bool>>,
     pub(crate) traffic: fn(&M::Connection) -> Traffic,
 }
 
@@ -59,6 +61,7 @@ impl<M: ManageConnection> Care<M> {
             is_clean: None,
             reset: |_, _, _| Ok(()),
             check: None,
+            credentials_changed: None,
             traffic: |_| Traffic::default(),
         }
     }

@@ -148,6 +148,11 @@ impl<M: ManageConnection> Shared<M> {
         let generation = self.rules.generation.fetch_add(1, Ordering::SeqCst) + 1;
         self.next_epoch();
         self.close_idle(|entry| (entry.generation < generation).then_some(CloseReason::Cleared));
+        self.connect_again();
+    }
+
+    /// Connects without regard to earlier failures.
+    pub(super) fn connect_again(self: &Arc<Self>) {
         let mut ledger = self.ledger.lock();
         ledger.forget_failures();
         self.rules.hopeless.store(false, Ordering::SeqCst);

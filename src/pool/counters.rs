@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 
 use super::state::State;
 use crate::error::ErrorKind;
-use crate::health::Health;
+use crate::health::{Certificate, Health};
 use crate::metrics::histogram::Histogram;
 use crate::metrics::{Distribution, OperationMetrics};
-use crate::recovery::seconds;
+use crate::recovery::{BreakerState, seconds};
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,6 +146,8 @@ pub struct PoolMetrics {
     pub endpoint: Arc<str>,
     /// How it is; [`Pool::health`](super::Pool::health) says why.
     pub health: Health,
+    /// When the certificates expire on which it depends, as far as that is known.
+    pub certificates: Vec<Certificate>,
     /// The connections at this moment.
     pub state: State,
     /// Idle connections that are kept ready.
@@ -175,6 +177,10 @@ pub struct PoolMetrics {
     pub leaks: u64,
     /// Deadlocks found.
     pub deadlocks: u64,
+    /// What the circuit breaker does.
+    pub breaker: BreakerState,
+    /// How often it opened.
+    pub breaker_opened: u64,
     /// How long callers waited for their leases, those that waited for nothing among them.
     pub wait_time: Distribution,
     /// How long leases were held. When leases last for less than a few microseconds, this is

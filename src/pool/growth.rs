@@ -23,6 +23,7 @@ use super::ledger::Ledger;
 use super::shared::Shared;
 use crate::clock::{NEVER, Ticks, after, between, ticks};
 use crate::keeper::crew;
+use crate::recovery::BreakerState;
 use crate::resources;
 
 /// How long the idle connections may be fewer than `min_idle` before the pool
@@ -57,7 +58,8 @@ struct Demand {
     hold: Duration,
     /// How long a connect takes.
     connect: Duration,
-    /// The last attempts to connect failed: one at a time until one succeeds.
+    /// The last attempts to connect failed, or connections turned out dead: one at a time until
+    /// one succeeds.
     failing: bool,
 }
 
@@ -143,7 +145,14 @@ impl<M: ManageConnection> Shared<M> {
             ledger.short_since = now;
         }
         let may_retry = now >= ledger.retry_at;
-        let background = now >= ledger.background_retry_at;
+        // Operations do not wait in line while the circuit breaker keeps them out: then the pool
+        // looks for the server as often as if they did.
+        let background_retry_at = if self.circuit.state() == BreakerState::Closed {
+            ledger.background_retry_at
+        } else {
+            ledger.retry_at
+        };
+        let background = now >= background_retry_at;
         let demand = Demand {
             max_size: ledger.max_size,
             // While resources are short, one connection has to do.
@@ -162,7 +171,8 @@ impl<M: ManageConnection> Shared<M> {
             queue_age: between(ledger.queue_since, now),
             hold: survey.hold,
             connect: ledger.connect_time.unwrap_or_default(),
-            failing: ledger.failures > 0 && may_retry,
+            failing: may_retry
+                && (ledger.failures > 0 || self.rules.one_first.load(Ordering::SeqCst)),
         };
         let wanted = demand.wanted();
         let mut places = Vec::new();

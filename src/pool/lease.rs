@@ -14,6 +14,7 @@ use super::threads;
 use crate::backend::Traffic;
 use crate::clock::{Ticks, between};
 use crate::error::Error;
+use crate::record::Place;
 
 /// A connection taken out of a pool. It derefs to the manager's connection, and
 /// goes back when dropped; dropped by a panic, it is closed instead.
@@ -173,10 +174,9 @@ impl<M: ManageConnection> PooledConnection<M> {
         shared.doubt(error);
     }
 
-    /// The names of its pool and of its server.
-    pub(crate) fn home(this: &Self) -> (&str, &str) {
-        let shared = this.entry().place.shared();
-        (&shared.name, &shared.endpoint)
+    /// Where its operations run.
+    pub(crate) fn place(this: &Self) -> Place {
+        this.entry().place.shared().place()
     }
 
     /// Adds to an error where it happened.

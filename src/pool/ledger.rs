@@ -24,6 +24,9 @@ const FIRST_PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(1);
 const PAUSE_WHEN_HOPELESS: Duration = Duration::from_secs(2);
 /// The same for a login that is refused: too seldom to lock an account.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_secs(30);
+/// With a password from a file, which is looked at meanwhile, that is the pause already after so
+/// many refusals.
+const REFUSALS: u32 = 3;
 
 /// Care for one connection, which may block.
 pub(super) enum Care<M: ManageConnection> {
@@ -53,6 +56,8 @@ pub(super) struct Ledger<M: ManageConnection> {
     pub(super) last_error: Option<Error>,
     pub(super) retry_at: Ticks,
     pub(super) background_retry_at: Ticks,
+    /// When to look again whether credentials have changed that were refused.
+    pub(super) credentials_at: Ticks,
     /// Since when somebody has been waiting without a break, as seen by `stir`.
     pub(super) queue_since: Ticks,
     /// Since when the idle connections are too few.
@@ -76,6 +81,7 @@ impl<M: ManageConnection> Ledger<M> {
             last_error: None,
             retry_at: 0,
             background_retry_at: 0,
+            credentials_at: 0,
             queue_since: NEVER,
             short_since: NEVER,
             backlog: VecDeque::new(),
@@ -102,8 +108,15 @@ impl<M: ManageConnection> Ledger<M> {
     }
 
     /// A connect failed. If it can heal by itself: pause with full jitter (Brooker,
-    /// "Exponential Backoff And Jitter", 2015), up to `longest`.
-    pub(super) fn note_failure(&mut self, error: Error, now: Ticks, longest: Duration) {
+    /// "Exponential Backoff And Jitter", 2015), up to `longest`. `watched`: somebody looks whether
+    /// the password changes that was refused.
+    pub(super) fn note_failure(
+        &mut self,
+        error: Error,
+        now: Ticks,
+        longest: Duration,
+        watched: bool,
+    ) {
         let kind = error.kind();
         let factor = 1_u32 << self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
@@ -114,15 +127,27 @@ impl<M: ManageConnection> Ledger<M> {
                 ErrorKind::Authentication | ErrorKind::Permission => PAUSE_WHEN_REFUSED,
                 _ => PAUSE_WHEN_HOPELESS,
             };
-            let ceiling = FIRST_PAUSE_WHEN_HOPELESS.saturating_mul(factor);
+            let ceiling = if watched && self.failures >= REFUSALS {
+                longest
+            } else {
+                let doubled = FIRST_PAUSE_WHEN_HOPELESS.saturating_mul(factor);
+                doubled.min(longest)
+            };
             // Half of it for certain: full jitter can draw next to nothing.
-            let pause = ceiling.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64());
+            let pause = ceiling.mul_f64(0.5 + 0.5 * fastrand::f64());
             self.retry_at = after(now, pause);
             self.background_retry_at = self.retry_at;
         } else {
             let longest = longest.max(FIRST_PAUSE);
             let ceiling = FIRST_PAUSE.saturating_mul(factor).min(longest);
-            let draw = |ceiling: Duration| ceiling.mul_f64(fastrand::f64());
+            // A server that has too many clients is given a certain pause.
+            let certain = if kind == ErrorKind::Overloaded {
+                0.5
+            } else {
+                0.0
+            };
+            let draw =
+                |ceiling: Duration| ceiling.mul_f64(certain + (1.0 - certain) * fastrand::f64());
             self.retry_at = after(now, draw(ceiling.min(PAUSE_WITH_WAITERS)));
             self.background_retry_at = after(now, draw(ceiling));
         }

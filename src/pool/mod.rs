@@ -6,7 +6,8 @@
 //! connections. [`entry`] is what is in the boxes. [`shared`] is the pool itself:
 //! the ways of a lease out and back. [`ledger`] and [`growth`] decide what to open,
 //! [`work`] does what may block on the keeper's crew, [`upkeep`] is the keeper's
-//! visit, [`pulse`] has the server checked and says how it is, [`waiting`] explains to waiters
+//! visit, [`pulse`] has the server checked and says how it is, [`breaking`] keeps operations from
+//! one that keeps failing, [`waiting`] explains to waiters
 //! why they wait, [`deadlock`] finds those that would wait for ever. [`desk`] is what each slot
 //! tells the world, [`counters`] and [`requests`] what happened, [`reading`] reads it all.
 //!
@@ -25,6 +26,7 @@
 //! 5. Once the gate is closed, every connection goes to the crew to be closed: those
 //!    that are idle by whoever closes, those that come back by whoever puts them.
 
+mod breaking;
 mod builder;
 pub(crate) mod care;
 mod control;
@@ -67,6 +69,7 @@ use self::shared::Shared;
 use crate::clock::{Clock, Ticks};
 use crate::error::Error;
 use crate::keeper::{self, Tended};
+use crate::record::Place;
 use crate::recovery::RetryPolicy;
 
 /// What is done with a connection when its lease ends.
@@ -232,7 +235,7 @@ impl<M: ManageConnection> Pool<M> {
         let now = shared.lease_time();
         match shared.take(now) {
             Some(entry) => shared.lease(entry, location, now, now),
-            None => shared.wait(timeout, location),
+            None => shared.wait(timeout, location, false),
         }
     }
 
@@ -344,9 +347,9 @@ impl<M: ManageConnection> Pool<M> {
         RetryPolicy::new(settings.retry_attempts).longest_pause(settings.retry_delay)
     }
 
-    /// The server, as errors name it; empty where the manager does not tell.
-    pub(crate) fn endpoint(&self) -> &str {
-        &self.0.shared.endpoint
+    /// Where its operations run.
+    pub(crate) fn place(&self) -> Place {
+        self.0.shared.place()
     }
 
     /// Adds to an error where it happened.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use r2d2::ManageConnection;
@@ -193,6 +193,7 @@ impl<M: ManageConnection> Shared<M> {
         facts.doubt = None;
         let since = std::mem::replace(&mut facts.since, NEVER);
         drop(facts);
+        self.circuit.server_is_well(now);
         log::info!(
             pool = &*self.name;
             "millpond: pool {}: the server {} is well again, after {:.3} s",
@@ -212,6 +213,7 @@ impl<M: ManageConnection> Shared<M> {
 
     /// A connection failed a check.
     pub(super) fn note_check_failed(&self, error: Error, now: Ticks) {
+        self.circuit.cannot_be_reached();
         let mut facts = self.pulse.facts.lock();
         facts.failures = facts.failures.saturating_add(1);
         facts.error = Some(error);
@@ -251,6 +253,7 @@ impl<M: ManageConnection> Shared<M> {
             )),
         }
         self.look_at_connecting(open, now, &mut reasons);
+        self.look_at_circuit(now, &mut reasons);
         let facts = self.pulse.facts.lock();
         self.look_at_checks(&facts, open, now, &mut reasons);
         let service = facts.service.clone();
@@ -322,6 +325,11 @@ impl<M: ManageConnection> Shared<M> {
             reasons.push(reason.with_error(*kind));
         }
         let service = facts.service.as_ref();
+        if let Some(service) = service {
+            let today = SystemTime::now();
+            let certificates = service.certificates.iter();
+            reasons.extend(certificates.filter_map(|certificate| certificate.reason(today)));
+        }
         if !self.settings.read_only
             && service.is_some_and(|service| service.writable == Some(false))
         {

@@ -9,13 +9,13 @@ use r2d2::ManageConnection;
 use super::Pool;
 use super::counters::PoolMetrics;
 use super::shared::Shared;
-use crate::health::{ConnectionHealth, Health, PoolHealth};
+use crate::health::{ConnectionHealth, PoolHealth};
 use crate::metrics::meter::Meter;
 use crate::metrics::{Distribution, Unit};
 
 impl<M: ManageConnection> Shared<M> {
     /// The pool's numbers, for which its health is known already.
-    fn read(&self, health: Health) -> PoolMetrics {
+    fn read(&self, health: &PoolHealth) -> PoolMetrics {
         let mut use_time = Distribution::new(Unit::Seconds);
         let mut meters: Vec<&Meter> = Vec::new();
         let (mut leases, mut held) = (0, 0);
@@ -43,7 +43,11 @@ impl<M: ManageConnection> Shared<M> {
             name: Arc::clone(&self.name),
             backend: self.knowledge.backend,
             endpoint: Arc::clone(&self.endpoint),
-            health,
+            health: health.health,
+            certificates: match &health.service {
+                Some(service) => service.certificates.clone(),
+                None => Vec::new(),
+            },
             state,
             min_idle,
             leases,
@@ -57,6 +61,8 @@ impl<M: ManageConnection> Shared<M> {
             closed,
             leaks: counters.leaks.load(Relaxed),
             deadlocks: counters.deadlocks.load(Relaxed),
+            breaker: self.circuit.state(),
+            breaker_opened: self.circuit.opened(),
             wait_time,
             use_time,
             create_time: counters.create_time.read(Unit::Seconds),
@@ -88,7 +94,7 @@ impl<M: ManageConnection> Pool<M> {
     /// The pool's numbers and its health.
     pub(crate) fn read(&self) -> (PoolMetrics, PoolHealth) {
         let health = self.0.shared.health();
-        (self.0.shared.read(health.health), health)
+        (self.0.shared.read(&health), health)
     }
 
     /// How the pool and its server are, and why. Asks the server nothing: it says what is

@@ -8,6 +8,7 @@ use r2d2::{CustomizeConnection, HandleError, ManageConnection, NopConnectionCust
 
 use super::Reset;
 use crate::event::HandleEvent;
+use crate::recovery::Breaker;
 
 /// A hook on a connection; an error discards the connection.
 pub(super) type Hook<M> = Box<
@@ -36,6 +37,8 @@ pub(super) struct Settings<M: ManageConnection> {
     pub(super) overtaking: Duration,
     pub(super) retry_attempts: u32,
     pub(super) retry_delay: Duration,
+    /// `None`: never.
+    pub(super) breaker: Option<Breaker>,
     pub(super) reset: Reset,
     pub(super) max_waiters: Option<u32>,
     pub(super) leak_threshold: Option<Duration>,
@@ -71,6 +74,7 @@ impl<M: ManageConnection> Default for Settings<M> {
             overtaking: Duration::from_millis(4),
             retry_attempts: 3,
             retry_delay: Duration::from_secs(1),
+            breaker: Some(Breaker::new()),
             reset: Reset::Fast,
             max_waiters: None,
             leak_threshold: None,
@@ -124,6 +128,7 @@ impl<M: ManageConnection> fmt::Debug for Settings<M> {
             .field("overtaking", &self.overtaking)
             .field("retry_attempts", &self.retry_attempts)
             .field("retry_delay", &self.retry_delay)
+            .field("breaker", &self.breaker)
             .field("reset", &self.reset)
             .field("max_waiters", &self.max_waiters)
             .field("leak_threshold", &self.leak_threshold)

@@ -26,7 +26,7 @@ use crate::clock::{Clock, Ticks, after, between, ticks};
 use crate::error::{Error, ErrorKind};
 use crate::event::{CheckinEvent, CheckoutEvent, TimeoutEvent};
 use crate::keeper::Membership;
-use crate::recovery::Budget;
+use crate::recovery::{Budget, Circuit};
 
 /// For how long a check counts for the lease that it was made for, which another
 /// thread may have to be woken up for.
@@ -49,6 +49,7 @@ pub(super) struct Shared<M: ManageConnection> {
     pub(super) requests: Option<Requests>,
     pub(super) pulse: Pulse,
     pub(super) budget: Budget,
+    pub(super) circuit: Arc<Circuit>,
     pub(super) membership: OnceLock<Membership>,
 }
 
@@ -66,6 +67,9 @@ pub(super) struct Rules {
     pub(super) reserved: AtomicU32,
     /// The last connect failed in a way that cannot heal by itself.
     pub(super) hopeless: AtomicBool,
+    /// Connections turned out dead, and none was established since: whatever ended them may be
+    /// in the way of all, so one is tried first.
+    pub(super) one_first: AtomicBool,
     pub(super) stir_again_at: AtomicU64,
 }
 
@@ -91,6 +95,7 @@ impl<M: ManageConnection> Shared<M> {
                 max_size: AtomicU32::new(max_size),
                 reserved: AtomicU32::new(0),
                 hopeless: AtomicBool::new(false),
+                one_first: AtomicBool::new(false),
                 stir_again_at: AtomicU64::new(0),
             }),
             ledger: Mutex::new(Ledger::new(max_size, settings.min_idle())),
@@ -104,6 +109,7 @@ impl<M: ManageConnection> Shared<M> {
                 )
             }),
             budget: Budget::default(),
+            circuit: Arc::new(Circuit::new(settings.breaker.clone())),
             pulse: Pulse::new(settings.health_check_interval, clock.now()),
             membership: OnceLock::new(),
             manager,
@@ -204,6 +210,7 @@ impl<M: ManageConnection> Shared<M> {
 
     /// One connection turned out dead: the others that were idle as long are suspect.
     pub(super) fn suspect_all(&self, now: Ticks) {
+        self.rules.one_first.store(true, Ordering::SeqCst);
         self.rules.suspect_before.fetch_max(now, Ordering::SeqCst);
         self.next_epoch();
     }
@@ -242,12 +249,14 @@ impl<M: ManageConnection> Shared<M> {
         Ok(lease)
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection; if it is for an operation, only while the circuit breaker lets
+    /// those through.
     #[cold]
     pub(super) fn wait(
         self: &Arc<Self>,
         timeout: Duration,
         location: &'static Location<'static>,
+        for_operation: bool,
     ) -> Result<PooledConnection<M>, Error> {
         let started = self.clock.now();
         let deadline = after(started, timeout);
@@ -268,7 +277,11 @@ impl<M: ManageConnection> Shared<M> {
             },
             |now| {
                 self.refuse_if_hopeless(now)?;
-                watch.look(now)
+                let next = watch.look(now)?;
+                if for_operation {
+                    return Ok(next.min(self.refuse_if_open(now)?));
+                }
+                Ok(next)
             },
         );
         let now = self.clock.now();

@@ -3,6 +3,7 @@
 //! crew.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use r2d2::ManageConnection;
@@ -23,6 +24,9 @@ const NEXT_PING: Duration = Duration::from_millis(20);
 
 /// The keeper's next visit to a pool where nothing in particular is due.
 const ROUND: Duration = Duration::from_secs(30);
+
+/// How often the pool looks whether the credentials have changed that the server refused.
+const CREDENTIALS_EVERY: Duration = Duration::from_millis(250);
 
 /// What a look at an idle connection says.
 enum Verdict {
@@ -55,6 +59,7 @@ impl<M: ManageConnection> Shared<M> {
             self.report_leaks(now),
             self.meet_demand(now),
             self.take_pulse(now),
+            self.watch_credentials(now),
         ];
         let latest = after(now, self.longest_pause());
         due.into_iter().fold(latest, Ticks::min)
@@ -70,6 +75,36 @@ impl<M: ManageConnection> Shared<M> {
             settings.max_lifetime,
         ];
         intervals.into_iter().flatten().fold(ROUND, Duration::min)
+    }
+
+    /// While the server refuses the login: has the crew look whether there is another password by
+    /// now. If there is, it is tried at once.
+    fn watch_credentials(self: &Arc<Self>, now: Ticks) -> Ticks {
+        let Some(changed) = self.knowledge.credentials_changed else {
+            return NEVER;
+        };
+        if !self.rules.hopeless.load(Ordering::Relaxed) {
+            return NEVER;
+        }
+        let mut ledger = self.ledger.lock();
+        if now < ledger.credentials_at {
+            return ledger.credentials_at;
+        }
+        ledger.credentials_at = after(now, CREDENTIALS_EVERY);
+        let next = ledger.credentials_at;
+        drop(ledger);
+        let shared = Arc::clone(self);
+        crew::submit(Box::new(move || {
+            if changed(&shared.manager) == Some(true) {
+                log::info!(
+                    pool = &*shared.name;
+                    "millpond: pool {}: the credentials have changed; connecting again",
+                    shared.name
+                );
+                shared.connect_again();
+            }
+        }));
+        next
     }
 
     fn look_at_idle(self: &Arc<Self>, now: Ticks) -> Ticks {

@@ -16,6 +16,7 @@ use super::state::{Holder, State};
 use super::threads;
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::error::{Error, ErrorKind, Phase};
+use crate::record::Place;
 
 /// How many holders a message names.
 const NAMED_HOLDERS: usize = 5;
@@ -107,6 +108,15 @@ impl<M: ManageConnection> Shared<M> {
         let holders: Arc<[Holder]> = self.holders(self.clock.now()).into();
         self.at_home(Error::new(kind, phase, message))
             .with_state(state, holders)
+    }
+
+    /// Where its operations run.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            pool: Arc::clone(&self.name),
+            endpoint: Arc::clone(&self.endpoint),
+            backend: self.knowledge.backend,
+        }
     }
 
     /// Adds the pool's name and endpoint.

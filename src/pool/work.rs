@@ -57,6 +57,7 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
             shared.hand_over(entry, now);
             let mut ledger = shared.ledger.lock();
             ledger.note_success(between(started, now));
+            shared.rules.one_first.store(false, Ordering::SeqCst);
             shared.rules.hopeless.store(false, Ordering::SeqCst);
             drop(ledger);
             if shared.pulse.is_in_doubt() {
@@ -66,14 +67,20 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
         Err(error) => {
             let (kind, why) = (error.kind(), error.message().to_owned());
             shared.counters.count_connect_failure(kind);
+            shared.connect_failed_for_circuit(&error, now);
+            let watched = kind == ErrorKind::Authentication && shared.watches_credentials();
             let mut ledger = shared.ledger.lock();
-            ledger.note_failure(error, now, shared.settings.retry_delay);
+            ledger.note_failure(error, now, shared.settings.retry_delay, watched);
             let hopeless = ledger.hopeless;
             shared.rules.hopeless.store(hopeless, Ordering::SeqCst);
             drop(ledger);
             shared.put_in_doubt(kind, &why);
             drop(place);
             shared.refuse_waiters_if_hopeless(now);
+            if hopeless {
+                // It looks whether the credentials change.
+                shared.wake_keeper(now);
+            }
         }
     }
     drop(attempt);
@@ -150,6 +157,16 @@ impl<M: ManageConnection> Shared<M> {
             user: AtomicU64::new(0),
             discard: None,
         })
+    }
+
+    /// Whether the password comes from where it can change.
+    fn watches_credentials(&self) -> bool {
+        let Some(changed) = self.knowledge.credentials_changed else {
+            return false;
+        };
+        // The manager's code.
+        let ask = || changed(&self.manager).is_some();
+        catch_unwind(AssertUnwindSafe(ask)).unwrap_or(false)
     }
 
     fn connect_failed(&self, phase: Phase, error: M::Error) -> Error {

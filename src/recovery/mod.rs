@@ -7,11 +7,22 @@
 //! half of the pause is certain, since full jitter can draw next to nothing. And a pool makes
 //! at most one retry for ten operations in the long run ([`Budget`]). (See "Exponential
 //! Backoff And Jitter", AWS Architecture Blog, 2015.)
+//!
+//! A server that keeps failing is left alone for a while: [`Breaker`] says when, [`circuit`]
+//! does it, for each pool.
 
+mod breaker;
 mod budget;
+pub(crate) mod circuit;
 mod retry;
 pub(crate) mod seconds;
+mod window;
 
+pub use self::breaker::Breaker;
 pub(crate) use self::budget::Budget;
+pub use self::circuit::BreakerState;
+#[cfg(feature = "batch")]
+pub(crate) use self::circuit::Verdict;
+pub(crate) use self::circuit::{Circuit, Pass};
 pub use self::retry::RetryPolicy;
 pub(crate) use self::retry::may_retry;

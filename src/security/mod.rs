@@ -74,14 +74,30 @@
 //! Every TLS configuration of this crate comes from `Tls` and uses one crypto provider
 //! (ring), handed over explicitly, so that no process-wide default is needed.
 
+#[cfg(feature = "_net")]
+mod certificates;
+#[cfg(feature = "_net")]
+mod credential;
+#[cfg(feature = "_net")]
+mod diagnosis;
 mod mask;
 #[cfg(feature = "_net")]
 mod seal;
-#[cfg(any(feature = "_net", feature = "exporter"))]
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 mod secret;
 #[cfg(feature = "_net")]
 mod tls;
+#[cfg(feature = "_net")]
+mod verifier;
 
+#[cfg(feature = "_net")]
+pub(crate) use certificates::Watch;
+#[cfg(feature = "_net")]
+pub(crate) use credential::Credential;
+#[cfg(any(feature = "redis", feature = "mongodb"))]
+pub(crate) use credential::same;
+#[cfg(feature = "_net")]
+pub(crate) use diagnosis::{TlsSettings, warn_unchecked};
 #[cfg(any(feature = "http", feature = "mongodb"))]
 pub(crate) use mask::is_secret_name;
 #[cfg(any(feature = "postgres", feature = "mongodb"))]
@@ -92,9 +108,13 @@ pub use mask::{mask_values, values_are_masked};
 pub use seal::SealingKey;
 #[cfg(feature = "_net")]
 pub(crate) use seal::{FORM, SEALED};
-#[cfg(any(feature = "_net", feature = "exporter"))]
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 pub use secret::Secret;
-#[cfg(any(feature = "_net", feature = "exporter"))]
+#[cfg(feature = "_net")]
+pub(crate) use secret::read_regular;
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 pub(crate) use secret::read_secret;
 #[cfg(feature = "_net")]
-pub use tls::Tls;
+pub(crate) use tls::TLS_VERSIONS;
+#[cfg(feature = "_net")]
+pub use tls::{Tls, TlsVersion};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -39,11 +40,27 @@ impl fmt::Debug for Secret {
 /// A secret in a file is not longer than this.
 const LONGEST: u64 = 64 << 10;
 
+/// All that is in this file. A pipe or a device is refused: it might never answer, or never end.
+pub(crate) fn read_regular(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(longest + 1)
+        .read_to_end(&mut content)?;
+    if content.len() as u64 > longest {
+        let message = format!("it is longer than {longest} bytes");
+        return Err(io::Error::other(message));
+    }
+    Ok(content)
+}
+
 /// The first line of this file, which may not be empty.
 pub(crate) fn read_secret(path: &str) -> io::Result<Secret> {
-    let mut content = Zeroizing::new(String::new());
-    let file = File::open(path)?;
-    file.take(LONGEST).read_to_string(&mut content)?;
+    let content = Zeroizing::new(read_regular(Path::new(path), LONGEST)?);
+    let content =
+        std::str::from_utf8(&content).map_err(|_| io::Error::other("it is not UTF-8"))?;
     let line = content.lines().next().unwrap_or_default();
     if line.is_empty() {
         return Err(io::Error::other("its first line is empty"));

@@ -1,19 +1,67 @@
 //! TLS settings, and the rustls configuration made from them.
 
-use std::fs;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
+use super::certificates::{Watch, expiry};
+use super::verifier::Verifier;
+use crate::config::printable;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::health::CertificateOf;
+use crate::security::read_regular;
+
+/// A version of TLS. Older ones than these are never spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl TlsVersion {
+    /// As a number: `1.2`, `1.3`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for TlsVersion {
+    type Err = ();
+
+    /// `1.2` or `1.3`, and libpq's `TLSv1.2` or `TLSv1.3`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.trim_start_matches("TLSv") {
+            "1.2" => Ok(Self::Tls12),
+            "1.3" => Ok(Self::Tls13),
+            _ => Err(()),
+        }
+    }
+}
+
+static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
+
+/// What settings accept as a version.
+pub(crate) const TLS_VERSIONS: &str = "1.2 or 1.3";
 
 /// How a connection is encrypted: which authorities are trusted, which
 /// certificate is shown, what is checked.
@@ -33,6 +81,7 @@ pub struct Tls {
     client_key_file: Option<PathBuf>,
     trust_any_certificate: bool,
     skip_host_name: bool,
+    min_version: TlsVersion,
 }
 
 impl Tls {
@@ -72,6 +121,27 @@ impl Tls {
         self
     }
 
+    /// The oldest version that is spoken; [`TlsVersion::Tls12`] by default.
+    ///
+    /// PostgreSQL and HTTP keep to it. The drivers of Redis and MongoDB speak 1.2 and 1.3 and
+    /// can be told nothing else, so their managers refuse [`TlsVersion::Tls13`]: there, limit
+    /// the server.
+    ///
+    /// ```
+    /// use millpond::{Tls, TlsVersion};
+    /// let tls = Tls::new().min_version(TlsVersion::Tls13);
+    /// ```
+    pub fn min_version(mut self, version: TlsVersion) -> Self {
+        self.min_version = version;
+        self
+    }
+
+    /// Whether a driver that speaks 1.2 and 1.3, and can be told nothing else, keeps to this.
+    #[cfg(any(feature = "redis", feature = "mongodb"))]
+    pub(crate) fn allows_tls12(&self) -> bool {
+        self.min_version <= TlsVersion::Tls12
+    }
+
     pub(crate) fn ca_path(&self) -> Option<&Path> {
         self.ca_file.as_deref()
     }
@@ -92,7 +162,6 @@ impl Tls {
         self.skip_host_name
     }
 
-    #[cfg(feature = "redis")]
     /// The PEM text of the trusted authorities, where a file was named.
     ///
     /// # Errors
@@ -102,7 +171,6 @@ impl Tls {
         self.ca_file.as_deref().map(read).transpose()
     }
 
-    #[cfg(feature = "redis")]
     /// The PEM texts of the client's certificate and key, where named.
     ///
     /// # Errors
@@ -115,64 +183,82 @@ impl Tls {
         Ok(Some((read(certificate)?, read(key)?)))
     }
 
-    /// The rustls configuration for these settings.
+    /// The rustls configuration for these settings. The watch learns when the certificates in
+    /// the files expire, and with each handshake when the server's does.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] when a file cannot be read or holds no usable
     /// certificate or key, or when the system has no authorities.
-    pub(crate) fn client_config(&self) -> Result<ClientConfig, Error> {
+    pub(crate) fn client_config(&self, watch: &Arc<Watch>) -> Result<ClientConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| wrong(format!("TLS versions: {error}")))?;
-        let builder = if self.trust_any_certificate {
-            let verifier = Arc::new(Lenient {
-                provider,
-                chain: None,
-            });
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(verifier)
+        let chain = if self.trust_any_certificate {
+            None
         } else {
-            let roots = Arc::new(self.roots()?);
-            let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            let roots = Arc::new(self.roots(watch)?);
+            let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            let chain = chain
                 .build()
                 .map_err(|error| wrong(format!("certificate authorities: {error}")))?;
-            if self.skip_host_name {
-                let verifier = Arc::new(Lenient {
-                    provider,
-                    chain: Some(chain),
-                });
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(verifier)
-            } else {
-                builder.with_webpki_verifier(chain)
-            }
+            Some(chain)
         };
+        let verifier = Verifier {
+            provider: Arc::clone(&provider),
+            chain,
+            skip_host_name: self.skip_host_name,
+            watch: Arc::clone(watch),
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions())
+            .map_err(|error| wrong(format!("TLS versions: {error}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let Some((certificate, key)) = self.client_paths() else {
             return Ok(builder.with_no_client_auth());
         };
         let chain = certificates(&read(certificate)?, certificate)?;
+        if let Some(moment) = chain.first().and_then(expiry) {
+            watch.note(CertificateOf::Client, moment);
+        }
         let key = PrivateKeyDer::from_pem_slice(&read(key)?)
-            .map_err(|error| wrong(format!("client key {}: {error}", key.display())))?;
-        builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| wrong(format!("client certificate: {error}")))
+            .map_err(|error| wrong(format!("client key {}: {error}", printed(key))))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| {
+            wrong(format!(
+                "client certificate {}: {error}",
+                printed(certificate)
+            ))
+        })
     }
 
-    fn roots(&self) -> Result<RootCertStore, Error> {
+    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        match self.min_version {
+            TlsVersion::Tls12 => rustls::ALL_VERSIONS,
+            TlsVersion::Tls13 => ONLY_TLS13,
+        }
+    }
+
+    fn roots(&self, watch: &Watch) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = self.ca_path() {
-            for certificate in certificates(&read(path)?, path)? {
+            let authorities = certificates(&read(path)?, path)?;
+            // While an authority is replaced, the file holds the old and the new one.
+            if let Some(last) = authorities.iter().filter_map(expiry).max() {
+                watch.note(CertificateOf::Authority, last);
+            }
+            for certificate in authorities {
                 roots
                     .add(certificate)
-                    .map_err(|error| wrong(format!("CA file {}: {error}", path.display())))?;
+                    .map_err(|error| wrong(format!("CA file {}: {error}", printed(path))))?;
             }
         } else {
-            let native = rustls_native_certs::load_native_certs();
-            let (added, _) = roots.add_parsable_certificates(native.certs);
-            if added == 0 {
+            static SYSTEM: OnceLock<RootCertStore> = OnceLock::new();
+            // Reading and parsing them takes milliseconds.
+            let system = SYSTEM.get_or_init(|| {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                roots
+            });
+            roots.extend(system.roots.iter().cloned());
+            if roots.is_empty() {
                 return Err(wrong(
                     "the system has no certificate authorities; name a CA file",
                 ));
@@ -181,6 +267,9 @@ impl Tls {
         Ok(roots)
     }
 }
+
+/// Certificates and keys are not longer than this.
+const LONGEST: u64 = 16 << 20;
 
 /// The bytes of a PEM file.
 #[cfg(feature = "redis")]
@@ -191,74 +280,22 @@ fn wrong(message: impl Into<String>) -> Error {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|error| {
-        wrong(format!("{} cannot be read: {error}", path.display())).with_source(Arc::new(error))
+    read_regular(path, LONGEST).map_err(|error| {
+        wrong(format!("{} cannot be read: {error}", printed(path))).with_source(Arc::new(error))
     })
+}
+
+/// A path as it is named in errors.
+fn printed(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }
 
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        .map_err(|error| wrong(format!("{}: {error}", printed(path))))?;
     if found.is_empty() {
-        return Err(wrong(format!(
-            "{} holds no PEM certificate",
-            path.display()
-        )));
+        return Err(wrong(format!("{} holds no PEM certificate", printed(path))));
     }
     Ok(found)
-}
-
-/// A verifier that checks the chain but not the host name, or nothing at all.
-#[derive(Debug)]
-struct Lenient {
-    provider: Arc<CryptoProvider>,
-    chain: Option<Arc<WebPkiServerVerifier>>,
-}
-
-impl ServerCertVerifier for Lenient {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

@@ -4,7 +4,6 @@ mod connect;
 mod faults;
 mod operations;
 mod sockets;
-mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use millpond::backend::{self, Backend};
 use millpond::batch::{Batch, BatchBuilder};
 use millpond::{
-    Deadline, Envelope, Error, ErrorKind, ManageConnection, Operation, Outcome, Phase, Pool, Ticket,
+    Breaker, Deadline, Envelope, Error, ErrorKind, ManageConnection, Operation, Outcome, Phase,
+    Pool, Ticket,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,8 @@ pub enum Act {
     /// Fails without effect, and asks to be left alone for so many seconds.
     Busy(u64),
     Panic,
+    /// Panics when it is asked what it is, then answers.
+    Mute,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,6 +89,7 @@ impl Operation for Work {
     }
 
     fn statement(&self) -> Cow<'_, str> {
+        assert!(self.act != Act::Mute, "scripted");
         "WORK ?".into()
     }
 }
@@ -165,7 +169,7 @@ fn act(act: &Act, attempt: u32) -> Outcome<()> {
             Outcome::NotExecuted(error.with_retry_after(Duration::from_secs(*seconds)))
         }
         Act::Panic => panic!("scripted"),
-        Act::Answer | Act::FailFirst(_) | Act::DoubtFirst(_) => Outcome::Done(()),
+        Act::Answer | Act::Mute | Act::FailFirst(_) | Act::DoubtFirst(_) => Outcome::Done(()),
     }
 }
 
@@ -228,11 +232,17 @@ impl Backend for Scripted {
     }
 }
 
+/// A pool without a circuit breaker, so that every attempt is made.
 pub fn pool(max_size: u32) -> (Pool<Scripted>, Arc<Script>) {
+    pool_with(max_size, None)
+}
+
+pub fn pool_with(max_size: u32, breaker: Option<Breaker>) -> (Pool<Scripted>, Arc<Script>) {
     backend::adopt::<Scripted>();
     let script = Arc::new(Script::default());
     let pool = Pool::builder()
         .max_size(max_size)
+        .breaker(breaker)
         .connection_timeout(Duration::from_secs(2))
         .build(Scripted(Arc::clone(&script)))
         .expect("nothing can fail");

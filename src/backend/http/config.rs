@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::config::Vars;
+use crate::config::{ESCAPED, Login as Place, Vars, login};
 use crate::error::Error;
-use crate::security::{Secret, Tls};
+use crate::security::{Credential, Secret, Tls};
 
 mod environment;
 
@@ -48,9 +49,9 @@ pub struct HttpConfig {
 /// How to say who we are.
 #[derive(Clone)]
 pub(super) enum Login {
-    Bearer(Secret),
-    Basic(String, Secret),
-    ApiKey(String, Secret),
+    Bearer(Credential),
+    Basic(String, Credential),
+    ApiKey(String, Credential),
 }
 
 /// The parts of a checked base URL.
@@ -101,19 +102,41 @@ impl HttpConfig {
 
     /// Sends `Authorization: Bearer ...`.
     pub fn bearer_token(mut self, token: impl Into<Secret>) -> Self {
-        self.login = Some(Login::Bearer(token.into()));
+        self.login = Some(Login::Bearer(token.into().into()));
+        self
+    }
+
+    /// The same with the token in the first line of this file (`HTTP_BEARER_TOKEN_FILE`), which
+    /// is read again for each connection, and when the service answers 401: then the request is
+    /// sent once more if there is another token by now.
+    pub fn bearer_token_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.login = Some(Login::Bearer(Credential::file(path)));
         self
     }
 
     /// Sends `Authorization: Basic ...`.
     pub fn basic_auth(mut self, user: impl Into<String>, password: impl Into<Secret>) -> Self {
-        self.login = Some(Login::Basic(user.into(), password.into()));
+        self.login = Some(Login::Basic(user.into(), password.into().into()));
+        self
+    }
+
+    /// The same with the password in the first line of this file (`HTTP_PASSWORD_FILE`); see
+    /// [`bearer_token_file`](Self::bearer_token_file).
+    pub fn basic_auth_file(mut self, user: impl Into<String>, path: impl AsRef<Path>) -> Self {
+        self.login = Some(Login::Basic(user.into(), Credential::file(path)));
         self
     }
 
     /// Sends a key in a header of this name, such as `X-API-Key`.
     pub fn api_key(mut self, header: impl Into<String>, key: impl Into<Secret>) -> Self {
-        self.login = Some(Login::ApiKey(header.into(), key.into()));
+        self.login = Some(Login::ApiKey(header.into(), key.into().into()));
+        self
+    }
+
+    /// The same with the key in the first line of this file (`HTTP_API_KEY_FILE`); see
+    /// [`bearer_token_file`](Self::bearer_token_file).
+    pub fn api_key_file(mut self, header: impl Into<String>, path: impl AsRef<Path>) -> Self {
+        self.login = Some(Login::ApiKey(header.into(), Credential::file(path)));
         self
     }
 
@@ -218,20 +241,22 @@ impl HttpConfig {
             }
             Ok(_) => {}
         }
-        for (name, value) in &self.headers {
+        for (number, (name, value)) in self.headers.iter().enumerate() {
             if !is_header(name, value.expose()) {
+                // Behind a comma in a value, a part of the value looks like a name.
                 vars.mistake(
-                    "HTTP_HEADERS",
-                    &format!("{name}:***"),
-                    "Name:value,Name:value",
+                    &format!("HTTP_HEADERS, header {}", number + 1),
+                    "***",
+                    "Name:value,Name:value without control characters, and without commas in \
+                     values",
                 );
             }
         }
         let login = match &self.login {
             None => true,
-            Some(Login::Bearer(token)) => is_header("authorization", token.expose()),
+            Some(Login::Bearer(token)) => is_secret_header("authorization", token),
             Some(Login::Basic(user, _)) => !user.contains(':'),
-            Some(Login::ApiKey(name, key)) => is_header(name, key.expose()),
+            Some(Login::ApiKey(name, key)) => is_secret_header(name, key),
         };
         if !login {
             vars.mistake(
@@ -267,6 +292,9 @@ impl HttpConfig {
     /// The base URL taken apart.
     pub(super) fn base(&self) -> Result<Base, String> {
         let accepted = "http:// or https://, a host, and perhaps a port and path";
+        if login(self.base_url.expose()) != Place::InPlace {
+            return Err(format!("{accepted}: {ESCAPED}"));
+        }
         let url =
             Url::parse(self.base_url.expose()).map_err(|error| format!("{accepted} ({error})"))?;
         let encrypted = match url.scheme() {
@@ -286,8 +314,14 @@ impl HttpConfig {
             text.map(String::from)
                 .map_err(|_| format!("{accepted}, in UTF-8"))
         };
-        let login = match url.password() {
-            Some(password) => Some((decoded(url.username())?, Secret::from(decoded(password)?))),
+        let (user, password) = (decoded(url.username())?, url.password());
+        if user.contains(':') {
+            return Err(format!("{accepted}, and no colon in the user"));
+        }
+        // A token is given as a user without a password.
+        let login = match password {
+            Some(password) => Some((user, Secret::from(decoded(password)?))),
+            None if !user.is_empty() => Some((user, Secret::from(""))),
             None => None,
         };
         Ok(Base {
@@ -327,6 +361,24 @@ impl fmt::Debug for HttpConfig {
     }
 }
 
+impl Login {
+    /// The name of the header that carries it.
+    pub(super) fn header(&self) -> &str {
+        match self {
+            Self::Bearer(_) | Self::Basic(..) => "authorization",
+            Self::ApiKey(name, _) => name,
+        }
+    }
+
+    pub(super) fn credential(&self) -> &Credential {
+        match self {
+            Self::Bearer(credential) | Self::Basic(_, credential) | Self::ApiKey(_, credential) => {
+                credential
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -346,4 +398,10 @@ fn is_this_host(host: &str) -> bool {
 fn is_header(name: &str, value: &str) -> bool {
     use ureq::http::{HeaderName, HeaderValue};
     HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok()
+}
+
+/// The same of what may come from a file; that it can be read is looked at later.
+fn is_secret_header(name: &str, value: &Credential) -> bool {
+    let fits = |value: Secret| is_header(name, value.expose());
+    value.current().map_or(true, fits)
 }

@@ -195,6 +195,7 @@ impl HttpConnection {
         self.defaults.complete(&mut head)?;
         let (mut head, ()) = head.into_parts();
         let (mut redirects, mut is_of_another) = (0, false);
+        let mut login = self.defaults.login_of(&head);
         loop {
             let asked = Request::from_parts(head.clone(), body);
             let (parts, mut reply) = self.run(asked, deadline)?.into_parts();
@@ -206,6 +207,12 @@ impl HttpConnection {
             };
             // Of a redirect it is read too, so that the connection can be kept.
             let reply = reply.with_config().limit(self.max_body).read_to_vec()?;
+            // Refused before anything was done. Once, and not where a redirect led.
+            if let Some(login) = login.take().filter(|_| status == 401)
+                && self.defaults.login_again(&mut head, login)
+            {
+                continue;
+            }
             let Some(next) = next else {
                 self.answers += 1;
                 return Ok(Answer {
@@ -231,7 +238,11 @@ impl HttpConnection {
     pub fn stream(&mut self, mut request: Request<Vec<u8>>) -> Result<Response<ureq::Body>, Error> {
         self.defaults.complete(&mut request)?;
         let (head, body) = request.into_parts();
-        self.run(Request::from_parts(head, body.as_slice()), Deadline::NEVER)
+        let response = self.run(Request::from_parts(head, body.as_slice()), Deadline::NEVER)?;
+        if response.status().as_u16() == 401 {
+            self.defaults.renew_login();
+        }
+        Ok(response)
     }
 
     fn run(

@@ -19,6 +19,7 @@ use ureq::{Error, Timeout};
 
 use super::config::Base;
 use super::wire::{Counters, Wire, is_timeout};
+use crate::deadline::moment_in;
 
 /// The service and the one connection to it.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Line {
 
     /// Opens the connection before anything is asked of it.
     pub(super) fn open_ahead(&self, config: &Config, timeout: Duration) -> Result<(), Error> {
-        let wire = self.open(&self.uri, config, Instant::now() + timeout)?;
+        let wire = self.open(&self.uri, config, moment_in(timeout))?;
         let buffers = buffers(config);
         *self.kept.lock() = Some(Kept { wire, buffers });
         Ok(())

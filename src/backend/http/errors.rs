@@ -1,4 +1,5 @@
-//! HTTP statuses and the driver's errors in the crate's vocabulary.
+//! The driver's errors in the crate's vocabulary, and statuses by their
+//! [table](super::kind_of_status).
 
 use std::fmt;
 use std::io;
@@ -7,8 +8,19 @@ use std::time::Duration;
 
 use ureq::Timeout;
 
+use super::codes::{is_open, kind_of_status};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
-use crate::security::values_are_masked;
+use crate::security::{TlsSettings, values_are_masked};
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "HTTP_SSL_CA_FILE",
+    client: "HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE",
+    address: "HTTP_BASE_URL",
+    host: "HTTP_BASE_URL",
+    min_version: "HTTP_SSL_MIN_VERSION",
+    plaintext: "http:// in HTTP_BASE_URL",
+};
 
 /// How much of a body goes into an error, in characters.
 const EXCERPT: usize = 200;
@@ -53,6 +65,14 @@ impl HttpStatusError {
         self.retry_after
     }
 
+    /// Whether it is nginx's page about a client certificate that is missing or refused, which
+    /// it shows after the handshake.
+    fn is_about_client_certificate(&self) -> bool {
+        self.excerpt
+            .contains("400 No required SSL certificate was sent")
+            || self.excerpt.contains("400 The SSL certificate error")
+    }
+
     /// The beginning of the body, which `Display` shows while values are not
     /// [masked](crate::security).
     pub fn excerpt(&self) -> &str {
@@ -86,40 +106,47 @@ impl fmt::Debug for HttpStatusError {
 
 impl std::error::Error for HttpStatusError {}
 
-/// The kind of a status of 400 and above.
-pub(super) fn classify_status(status: u16) -> ErrorKind {
-    match status {
-        401 | 407 => ErrorKind::Authentication,
-        403 => ErrorKind::Permission,
-        404 | 410 => ErrorKind::NotFound,
-        // Not `Conflict`, which means that the same request may succeed in a moment.
-        409 | 412 => ErrorKind::Constraint,
-        // The service has not taken the request, and would take it later.
-        408 | 425 | 429 | 503 => ErrorKind::Overloaded,
-        // A gateway has lost the service behind it.
-        502 | 504 => ErrorKind::ConnectionLost,
-        400..500 => ErrorKind::InvalidOperation,
-        _ => ErrorKind::Other,
-    }
+/// What to do about a status.
+fn advice(status: u16) -> Option<&'static str> {
+    let advice = match status {
+        401 => "check HTTP_BEARER_TOKEN, HTTP_USER and HTTP_PASSWORD, or HTTP_API_KEY",
+        402 | 403 | 451 => "the login is known there, and may not do this: ask for the right",
+        404 | 410 => "check the path, and the one in HTTP_BASE_URL",
+        405 => "the path takes other methods",
+        407 | 511 => "a proxy on the way wants a login: this client uses none",
+        408 => "the request arrived too slowly",
+        409 | 412 => "it does not fit what is stored there: read that again first",
+        413 => "send less at once",
+        414 | 431 => "shorten the path or the headers (HTTP_HEADERS)",
+        415 => "check the Content-Type",
+        426 | 505 => "the service wants another version of HTTP, or TLS (HTTP_BASE_URL)",
+        429 => "send less often; it is tried again after Retry-After",
+        502 | 504 | 520 | 524 => "see the service behind the gateway; it may have done it",
+        521..=523 => "see the service behind the gateway; it has not seen it",
+        500 | 501 | 506..=510 => "see the service's log",
+        503 | 529 => "it takes no more work for now; it is tried again after Retry-After",
+        _ => return None,
+    };
+    Some(advice)
 }
 
 /// The error of a status. What a gateway may have passed on has an unknown outcome.
 pub(super) fn refused(error: HttpStatusError) -> Error {
     let (status, retry_after) = (error.status, error.retry_after);
-    let hint = match error.status {
-        401 => "; check HTTP_BEARER_TOKEN, HTTP_USER and HTTP_PASSWORD, or HTTP_API_KEY",
-        _ => "",
-    };
-    let mut ours = Error::new(
-        classify_status(status),
-        Phase::Operation,
-        format!("{error}{hint}"),
-    )
-    .with_source(Arc::new(error));
+    let (mut kind, mut advice) = (kind_of_status(status), advice(status));
+    if status == 400 && error.is_about_client_certificate() {
+        kind = ErrorKind::Authentication;
+        advice = Some("check the client's certificate (HTTP_SSL_CERT_FILE and HTTP_SSL_KEY_FILE)");
+    }
+    let mut message = error.to_string();
+    if let Some(advice) = advice {
+        message = format!("{message}; {advice}");
+    }
+    let mut ours = Error::new(kind, Phase::Operation, message).with_source(Arc::new(error));
     if let Some(pause) = retry_after {
         ours = ours.with_retry_after(pause);
     }
-    if matches!(status, 502 | 504) {
+    if is_open(status) {
         ours = ours.with_outcome_unknown();
     }
     ours
@@ -156,7 +183,7 @@ pub(super) fn no_json(error: &serde_json::Error) -> String {
 pub(super) fn classify(error: &ureq::Error) -> ErrorKind {
     use ureq::Error as Driver;
     match error {
-        Driver::StatusCode(status) => classify_status(*status),
+        Driver::StatusCode(status) => kind_of_status(*status),
         Driver::Timeout(Timeout::Connect | Timeout::Resolve) => {
             ErrorKind::Connect(ConnectFailure::Timeout)
         }
@@ -183,14 +210,30 @@ pub(super) fn classify(error: &ureq::Error) -> ErrorKind {
 }
 
 fn is_tls(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some()
+    tls_inside(error).is_some()
+}
+
+fn tls_inside(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// The TLS layer's own error.
+fn tls_cause(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => tls_inside(error),
+        _ => None,
+    }
 }
 
 /// An error while connecting, with what to do about it.
 pub(super) fn connecting(error: ureq::Error, endpoint: &str) -> Error {
+    if let Some(problem) = tls_cause(&error) {
+        let (kind, message) = TLS.explain(problem);
+        return Error::new(kind, Phase::Connect, message)
+            .with_endpoint(endpoint)
+            .with_source(Arc::new(error));
+    }
     let kind = match classify(&error) {
         // The server hung up on the handshake.
         ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
@@ -215,10 +258,23 @@ pub(super) fn connecting(error: ureq::Error, endpoint: &str) -> Error {
 /// unknown.
 impl From<ureq::Error> for Error {
     fn from(error: ureq::Error) -> Self {
+        if let Some(problem) = tls_cause(&error) {
+            let (kind, message) = TLS.explain(problem);
+            // A handshake of its own, or the server's refusal of the client's certificate.
+            let unsent =
+                matches!(error, ureq::Error::Rustls(_)) || kind == ErrorKind::Authentication;
+            let ours = Self::new(kind, Phase::Operation, message).with_source(Arc::new(error));
+            return if unsent {
+                ours
+            } else {
+                ours.with_outcome_unknown()
+            };
+        }
         let kind = classify(&error);
         let hint = match &error {
             ureq::Error::BodyExceedsLimit(_) => "; raise HTTP_MAX_BODY_BYTES, or stream it",
             ureq::Error::Timeout(Timeout::Global) => "; HTTP_TIMEOUT is over",
+            ureq::Error::Timeout(_) => "; HTTP_TIMEOUT and HTTP_READ_TIMEOUT are the limits",
             _ => "",
         };
         let ours = Self::new(kind, Phase::Operation, format!("{}{hint}", text(&error)));
@@ -234,34 +290,7 @@ impl From<ureq::Error> for Error {
 mod tests {
     use std::time::Duration;
 
-    use super::{HttpStatusError, refused};
-    use crate::ErrorKind;
-
-    #[test]
-    fn statuses_by_kind() {
-        for (status, kind) in [
-            (400, ErrorKind::InvalidOperation),
-            (401, ErrorKind::Authentication),
-            (403, ErrorKind::Permission),
-            (404, ErrorKind::NotFound),
-            (408, ErrorKind::Overloaded),
-            (409, ErrorKind::Constraint),
-            (412, ErrorKind::Constraint),
-            (422, ErrorKind::InvalidOperation),
-            (429, ErrorKind::Overloaded),
-            (500, ErrorKind::Other),
-            (503, ErrorKind::Overloaded),
-            (425, ErrorKind::Overloaded),
-            (502, ErrorKind::ConnectionLost),
-            (504, ErrorKind::ConnectionLost),
-        ] {
-            assert_eq!(
-                refused(HttpStatusError::new(status, None, b"")).kind(),
-                kind,
-                "{status}"
-            );
-        }
-    }
+    use super::HttpStatusError;
 
     #[test]
     fn the_message_is_short_and_plain() {

@@ -19,6 +19,7 @@ use crate::backend::{self, Backend, Role, Service, Traffic};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
+use crate::security::{Watch, warn_unchecked};
 
 /// Makes connections to an HTTP service.
 ///
@@ -34,6 +35,7 @@ pub struct Http {
     base: Base,
     uri: Uri,
     tls: Arc<ClientConfig>,
+    certificates: Arc<Watch>,
     driver: Config,
     defaults: Arc<Defaults>,
     endpoint: String,
@@ -53,7 +55,7 @@ impl Http {
         let base = config.base().map_err(wrong)?;
         let uri = Uri::try_from(format!("{}/", base.origin)).map_err(|e| wrong(e.to_string()))?;
         if base.encrypted && config.tls.trusts_any_certificate() {
-            log::warn!("HTTP: any certificate is trusted, so the server is not authenticated");
+            warn_unchecked("HTTP");
         }
         let driver = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -68,8 +70,11 @@ impl Http {
             .max_idle_connections_per_host(0)
             .build();
         backend::adopt::<Self>();
+        // A redirect may lead to `https`, too, so the files are read in any case.
+        let certificates = Arc::default();
         Ok(Self {
-            tls: Arc::new(config.tls.client_config()?),
+            tls: Arc::new(config.tls.client_config(&certificates)?),
+            certificates,
             defaults: Arc::new(Defaults::new(&config, &base)?),
             endpoint: format!("{}{}", base.origin, base.prefix),
             uri,
@@ -101,7 +106,7 @@ impl Http {
             let limit = self.config.check_timeout;
             format!("no answer to a health check within {limit:?} (HTTP_CHECK_TIMEOUT)")
         } else {
-            error.to_string()
+            error.message().to_owned()
         };
         Error::new(kind, Phase::Validate, message)
             .with_endpoint(&*self.endpoint)
@@ -115,6 +120,7 @@ impl r2d2::ManageConnection for Http {
 
     fn connect(&self) -> Result<HttpConnection, Error> {
         let keep_alive = self.config.keep_alive;
+        self.defaults.renew_login();
         let (base, uri) = (self.base.clone(), self.uri.clone());
         let line = Arc::new(Line::new(base, uri, Arc::clone(&self.tls), keep_alive));
         if keep_alive {
@@ -196,11 +202,15 @@ impl Backend for Http {
             .map_err(|error| self.unwell(error))?;
         let mut service = Service::new(Role::Unknown, start.elapsed());
         service.version = response.header("server").map(str::to_owned);
-        Ok(service)
+        Ok(service.with_certificates(self.certificates.certificates()))
     }
 
     fn traffic(conn: &HttpConnection) -> Traffic {
         conn.traffic()
+    }
+
+    fn credentials_changed(&self) -> Option<bool> {
+        self.defaults.login_has_changed()
     }
 }
 

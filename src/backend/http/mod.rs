@@ -30,6 +30,7 @@
 //!   redirects to other origins are followed without them, on sockets of their own.
 //! - No proxy is used, whatever the environment says.
 
+mod codes;
 mod config;
 mod connection;
 mod connector;
@@ -43,6 +44,7 @@ mod retry_after;
 mod text;
 mod wire;
 
+pub use codes::kind_of_status;
 pub use config::HttpConfig;
 pub use connection::HttpConnection;
 pub use errors::HttpStatusError;

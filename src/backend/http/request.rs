@@ -1,6 +1,7 @@
 //! What a request needs: the full URL, the default headers, redirects.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use parking_lot::RwLock;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION};
 use ureq::http::request::Parts;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -22,7 +23,8 @@ pub(super) struct Next {
 pub(super) struct Defaults {
     origin: String,
     prefix: String,
-    headers: HeaderMap,
+    headers: RwLock<HeaderMap>,
+    login: Option<Login>,
     max_redirects: u32,
 }
 
@@ -34,31 +36,57 @@ impl Defaults {
         for (name, value) in &config.headers {
             headers.append(header_name(name)?, header_value(value.expose())?);
         }
-        let basic = |user: &str, password: &str| {
-            header_value(&format!(
-                "Basic {}",
-                BASE64_STANDARD.encode(format!("{user}:{password}"))
-            ))
-        };
-        match (&config.login, &base.login) {
-            (Some(Login::Bearer(token)), _) => {
-                let value = header_value(&format!("Bearer {}", token.expose()))?;
-                headers.insert(AUTHORIZATION, value);
-            }
-            (Some(Login::Basic(user, password)), _) | (None, Some((user, password))) => {
-                headers.insert(AUTHORIZATION, basic(user, password.expose())?);
-            }
-            (Some(Login::ApiKey(name, key)), _) => {
-                headers.insert(header_name(name)?, header_value(key.expose())?);
-            }
-            (None, None) => {}
+        let of_url = base.login.clone();
+        let of_url = of_url.map(|(user, password)| Login::Basic(user, password.into()));
+        let login = config.login.clone().or(of_url);
+        if let Some(login) = &login {
+            let (name, value) = login_header(login)?;
+            headers.insert(name, value);
         }
         Ok(Self {
             origin: base.origin.clone(),
             prefix: base.prefix.clone(),
-            headers,
+            headers: RwLock::new(headers),
+            login,
             max_redirects: config.max_redirects,
         })
+    }
+
+    /// Whether the file that the login comes from has changed; `None` if it comes from none.
+    pub(super) fn login_has_changed(&self) -> Option<bool> {
+        self.login.as_ref()?.credential().has_changed()
+    }
+
+    /// Uses from now on what the file says that the login comes from. One that no header can
+    /// carry is left where it is.
+    pub(super) fn renew_login(&self) {
+        let changed = self.login_has_changed() == Some(true);
+        if let Some(login) = self.login.as_ref().filter(|_| changed)
+            && let Ok((name, value)) = login_header(login)
+        {
+            self.headers.write().insert(name, value);
+        }
+    }
+
+    /// The login that this request carries, if it is ours and not one of its own.
+    pub(super) fn login_of(&self, request: &Parts) -> Option<(HeaderName, HeaderValue)> {
+        let name = header_name(self.login.as_ref()?.header()).ok()?;
+        let sent = request.headers.get(&name)?;
+        let is_ours = self.headers.read().get(&name) == Some(sent);
+        is_ours.then(|| (name, sent.clone()))
+    }
+
+    /// Puts another login into a request that was refused with this one, if there is another by
+    /// now.
+    pub(super) fn login_again(
+        &self,
+        request: &mut Parts,
+        (name, refused): (HeaderName, HeaderValue),
+    ) -> bool {
+        self.renew_login();
+        let now = self.headers.read().get(&name).cloned();
+        let other = now.filter(|now| *now != refused);
+        other.is_some_and(|other| request.headers.insert(name, other).is_some())
     }
 
     pub(super) fn max_redirects(&self) -> u32 {
@@ -83,9 +111,10 @@ impl Defaults {
         full.push_str(path);
         *request.uri_mut() = Uri::try_from(full).map_err(|error| invalid(&error.to_string()))?;
         let headers = request.headers_mut();
-        for name in self.headers.keys() {
+        let defaults = self.headers.read();
+        for name in defaults.keys() {
             if !headers.contains_key(name) {
-                for value in self.headers.get_all(name) {
+                for value in defaults.get_all(name) {
                     headers.append(name, value.clone());
                 }
             }
@@ -128,7 +157,7 @@ impl Defaults {
         head.uri = uri;
         if !same_origin {
             // None of what was meant for the service alone.
-            for name in self.headers.keys().chain([&AUTHORIZATION, &COOKIE]) {
+            for name in self.headers.read().keys().chain([&AUTHORIZATION, &COOKIE]) {
                 head.headers.remove(name);
             }
         }
@@ -159,6 +188,21 @@ fn wrong(message: &str) -> Error {
 
 fn header_name(name: &str) -> Result<HeaderName, Error> {
     HeaderName::try_from(name).map_err(|_| wrong("a header's name has forbidden characters"))
+}
+
+/// The header that says who we are.
+fn login_header(login: &Login) -> Result<(HeaderName, HeaderValue), Error> {
+    let secret = login.credential().current()?;
+    let secret = secret.expose();
+    let value = match login {
+        Login::Bearer(_) => header_value(&format!("Bearer {secret}")),
+        Login::Basic(user, _) => {
+            let both = BASE64_STANDARD.encode(format!("{user}:{secret}"));
+            header_value(&format!("Basic {both}"))
+        }
+        Login::ApiKey(..) => header_value(secret),
+    };
+    Ok((header_name(login.header())?, value?))
 }
 
 /// A value that is kept out of logs.

@@ -115,11 +115,9 @@ impl HttpResponse {
     /// its source.
     ///
     /// # Errors
-    /// For 401 [`ErrorKind::Authentication`], 403 `Permission`, 404 and 410
-    /// `NotFound`, 409 and 412 `Constraint`, 408, 425, 429 and 503 `Overloaded` with
-    /// [`retry_after`](Error::retry_after), 502 and 504 `ConnectionLost` with an unknown
-    /// outcome (a gateway lost the service), any other 4xx `InvalidOperation`, any other
-    /// 5xx `Other`.
+    /// The kind that the [table](super::kind_of_status) gives the status, with
+    /// [`retry_after`](Error::retry_after) where the service said so, and an unknown outcome
+    /// where a gateway has lost the service behind it.
     pub fn error_for_status(self) -> Result<Self, Error> {
         if self.status < 400 {
             return Ok(self);

@@ -1,15 +1,17 @@
 //! Settings of the MongoDB backend.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use mongodb::options::{
-    ClientOptions, Credential, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    ClientOptions, Credential as DriverCredential, ReadConcern, ReadPreference, SelectionCriteria,
+    WriteConcern,
 };
 
 use crate::config::Vars;
 use crate::error::Error;
-use crate::security::{Secret, Tls};
+use crate::security::{Credential, Secret, Tls};
 
 /// Where MongoDB is, and how to talk to it.
 ///
@@ -35,7 +37,7 @@ pub struct MongoDbConfig {
     /// Everything the driver has a field for; its password stays empty, its hosts
     /// and TLS are filled in by `driver`.
     pub(super) options: ClientOptions,
-    pub(super) password: Option<Secret>,
+    pub(super) password: Option<Credential>,
     pub(super) encryption: Encryption,
     pub(super) tls: Tls,
     pub(super) allow_plaintext: bool,
@@ -109,8 +111,8 @@ impl MongoDbConfig {
     /// `MONGODB_URI`, or `MONGODB_HOST` (several with commas; localhost),
     /// `MONGODB_PORT` (27017), `MONGODB_DB`, `MONGODB_USER`, `MONGODB_PASSWORD` or
     /// `MONGODB_PASSWORD_FILE`, `MONGODB_AUTH_SOURCE` (admin), `MONGODB_SSL` (false:
-    /// to loopback only), `MONGODB_SSL_CA_FILE`, `MONGODB_SSL_CERT_FILE` (certificate
-    /// and key), `MONGODB_REPLICA_SET`, `MONGODB_APP_NAME` (millpond),
+    /// to loopback only), `MONGODB_SSL_MIN_VERSION` (1.2), `MONGODB_SSL_CA_FILE`,
+    /// `MONGODB_SSL_CERT_FILE` (certificate and key), `MONGODB_REPLICA_SET`, `MONGODB_APP_NAME` (millpond),
     /// `MONGODB_READ_PREFERENCE`, `MONGODB_WRITE_CONCERN` (a number, `majority`, a
     /// tag), `MONGODB_RETRY_READS` and `MONGODB_RETRY_WRITES` (true),
     /// `MONGODB_MAX_SOCKETS` (100), and in seconds `MONGODB_CONNECT_TIMEOUT` (5),
@@ -159,7 +161,16 @@ impl MongoDbConfig {
 
     /// The user's password.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.password = Some(password.into());
+        self.password = Some(password.into().into());
+        self
+    }
+
+    /// The password is the first line of this file (`MONGODB_PASSWORD_FILE`). When it changes,
+    /// a driver client with the new password takes the place of the old one at the next
+    /// connect, and a login that was refused is tried again at once. Leases that exist go on
+    /// with the old client.
+    pub fn password_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.password = Some(Credential::file(path));
         self
     }
 
@@ -169,7 +180,7 @@ impl MongoDbConfig {
         self
     }
 
-    fn credential(&mut self) -> &mut Credential {
+    fn credential(&mut self) -> &mut DriverCredential {
         self.options.credential.get_or_insert_default()
     }
 

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mongodb::options::{ClientOptions, ServerAddress, Tls as DriverTls, TlsOptions};
 
 use super::config::{Encryption, MongoDbConfig};
+use crate::config::{bare, is_host, shown};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::Tls;
+use crate::security::{Secret, Tls, Watch};
 
 /// Where systems keep their certificate authorities in one file. The driver itself
 /// knows only a built-in list of public ones.
@@ -18,10 +20,17 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// What is accepted as the oldest version of TLS.
+pub(super) const ONLY_TLS12: &str = "1.2, as the driver speaks 1.2 and 1.3 and can be told \
+     nothing else; limit the server to 1.3 (tlsDisabledProtocols)";
+
 /// The driver's address of a host as [`MongoDbConfig::host`] takes it.
 pub(super) fn address(host: &str, default_port: u16) -> Option<ServerAddress> {
     let mut address = ServerAddress::parse(host).ok()?;
-    if let ServerAddress::Tcp { port, .. } = &mut address {
+    if let ServerAddress::Tcp { host, port } = &mut address {
+        if !is_host(bare(host)) {
+            return None;
+        }
         port.get_or_insert(default_port);
     }
     Some(address)
@@ -33,8 +42,10 @@ fn addresses(config: &MongoDbConfig) -> Result<Vec<ServerAddress>, Error> {
         return Ok(address("localhost", config.port).into_iter().collect());
     }
     let parse = |host: &String| {
-        address(host, config.port)
-            .ok_or_else(|| wrong(format!("host (MONGODB_HOST): `{host}` is not an address")))
+        address(host, config.port).ok_or_else(|| {
+            let host = shown(host);
+            wrong(format!("host (MONGODB_HOST): `{host}` is not an address"))
+        })
     };
     config.hosts.iter().map(parse).collect()
 }
@@ -67,8 +78,13 @@ pub(super) fn encrypts(config: &MongoDbConfig) -> Result<bool, (&'static str, St
     }
 }
 
-/// The driver's options, with the password in them. Reads and checks the TLS files.
-pub(super) fn options(config: &MongoDbConfig) -> Result<ClientOptions, Error> {
+/// The driver's options, with this password in them. Reads and checks the TLS files; the
+/// watch learns when they expire.
+pub(super) fn options(
+    config: &MongoDbConfig,
+    password: Option<&Secret>,
+    certificates: &Arc<Watch>,
+) -> Result<ClientOptions, Error> {
     let mut options = config.options.clone();
     options.hosts = addresses(config)?;
     if config.max_sockets == 0 {
@@ -79,15 +95,12 @@ pub(super) fn options(config: &MongoDbConfig) -> Result<ClientOptions, Error> {
     let encrypts = encrypts(config)
         .map_err(|(setting, accepted)| wrong(format!("{setting}: accepted is {accepted}")))?;
     options.tls = Some(if encrypts {
-        DriverTls::Enabled(tls_options(&config.tls)?)
+        DriverTls::Enabled(tls_options(&config.tls, certificates)?)
     } else {
         DriverTls::Disabled
     });
     if let Some(credential) = &mut options.credential {
-        credential.password = config
-            .password
-            .as_ref()
-            .map(|password| password.expose().to_owned());
+        credential.password = password.map(|password| password.expose().to_owned());
     } else if config.password.is_some() {
         return Err(wrong("a password without a user (MONGODB_USER)"));
     }
@@ -99,9 +112,14 @@ pub(super) fn options(config: &MongoDbConfig) -> Result<ClientOptions, Error> {
     Ok(options)
 }
 
-fn tls_options(tls: &Tls) -> Result<TlsOptions, Error> {
+fn tls_options(tls: &Tls, certificates: &Arc<Watch>) -> Result<TlsOptions, Error> {
     // Reads and parses every file, so that a mistake shows here and by name.
-    tls.client_config()?;
+    tls.client_config(certificates)?;
+    if !tls.allows_tls12() {
+        return Err(wrong(format!(
+            "min_version (MONGODB_SSL_MIN_VERSION): accepted is {ONLY_TLS12}"
+        )));
+    }
     if tls.skips_host_name() {
         return Err(wrong(
             "the MongoDB driver always checks the host name: remove skip_host_name",

@@ -4,23 +4,30 @@ use mongodb::options::{Acknowledgment, ReadPreference, WriteConcern};
 
 use super::config::{Encryption, MongoDbConfig};
 use crate::config::Vars;
-use crate::security::Tls;
+use crate::security::{TLS_VERSIONS, Tls};
 
-/// What a URL says too.
-const PARTS: &[&str] = &[
-    "MONGODB_HOST",
-    "MONGODB_PORT",
-    "MONGODB_DB",
-    "MONGODB_USER",
-    "MONGODB_PASSWORD",
-    "MONGODB_AUTH_SOURCE",
-    "MONGODB_SSL",
+/// Options of a connection string that overrule variables of earlier layers.
+const OPTIONS: [(&str, &str); 11] = [
+    ("appname", "MONGODB_APP_NAME"),
+    ("connecttimeoutms", "MONGODB_CONNECT_TIMEOUT"),
+    ("maxpoolsize", "MONGODB_MAX_SOCKETS"),
+    ("readpreference", "MONGODB_READ_PREFERENCE"),
+    ("replicaset", "MONGODB_REPLICA_SET"),
+    ("retryreads", "MONGODB_RETRY_READS"),
+    ("retrywrites", "MONGODB_RETRY_WRITES"),
+    (
+        "serverselectiontimeoutms",
+        "MONGODB_SERVER_SELECTION_TIMEOUT",
+    ),
+    ("tlscafile", "MONGODB_SSL_CA_FILE"),
+    ("tlscertificatekeyfile", "MONGODB_SSL_CERT_FILE"),
+    ("w", "MONGODB_WRITE_CONCERN"),
 ];
 
 /// See [`MongoDbConfig::from_env`].
 pub(super) fn read(vars: &mut Vars<'_>) -> Option<MongoDbConfig> {
     let enabled = vars.flag("MONGODB_ENABLED");
-    let uri = vars.url("MONGODB_URI", PARTS);
+    let uri = vars.url("MONGODB_URI");
     if !enabled.unwrap_or(uri.is_some()) {
         return None;
     }
@@ -31,10 +38,21 @@ pub(super) fn read(vars: &mut Vars<'_>) -> Option<MongoDbConfig> {
         None => MongoDbConfig::new(),
         Some(Ok(config)) => config,
         Some(Err(error)) => {
-            vars.mistake("MONGODB_URI", "***", &error.to_string());
+            let what = error.message();
+            let what = what.strip_prefix("MONGODB_URI: ").unwrap_or(what);
+            let form = "mongodb://[user:password@]host[:port][/database][?options]";
+            vars.mistake("MONGODB_URI", "***", &format!("{form} ({what})"));
             MongoDbConfig::new()
         }
     };
+    let options = uri.as_ref().and_then(|uri| uri.expose().split_once('?'));
+    let options = options.map_or("", |(_, options)| options).split('&');
+    for option in options.filter_map(|option| option.split_once('=')) {
+        let said = |(name, _): &&(&str, &str)| option.0.eq_ignore_ascii_case(name);
+        if let Some((_, variable)) = OPTIONS.iter().find(said) {
+            vars.said_by_url(variable);
+        }
+    }
     config = address(vars, config);
     config = login(vars, config);
     config = encryption(vars, config);
@@ -73,7 +91,7 @@ fn login(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
     if let Some(user) = vars.text("MONGODB_USER") {
         config = config.user(user);
     }
-    if let Some(password) = vars.secret_text("MONGODB_PASSWORD") {
+    if let Some(password) = vars.credential("MONGODB_PASSWORD") {
         if config.options.credential.is_none() {
             vars.mistake(
                 "MONGODB_USER",
@@ -81,7 +99,7 @@ fn login(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
                 "the user whose MONGODB_PASSWORD is given",
             );
         }
-        config = config.password(password);
+        config.password = Some(password);
     }
     // Without a user there is nobody to look for in that database.
     if let Some(source) = vars.text("MONGODB_AUTH_SOURCE")
@@ -106,11 +124,13 @@ fn encryption(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
     if let Some(path) = certificate {
         tls = tls.client_certificate(&path, &path);
     }
+    if let Some(version) = vars.parse("MONGODB_SSL_MIN_VERSION", TLS_VERSIONS) {
+        tls = tls.min_version(version);
+        if !tls.allows_tls12() {
+            vars.mistake("MONGODB_SSL_MIN_VERSION", "1.3", super::driver::ONLY_TLS12);
+        }
+    }
     if vars.flag("SECURITY_CERTIFICATE_VALIDATION") == Some(false) {
-        log::warn!(
-            "SECURITY_CERTIFICATE_VALIDATION=false: MongoDB's certificate is not checked, an \
-             attacker in between is not noticed"
-        );
         tls = tls.danger_trust_any_certificate();
     }
     config.tls = tls;

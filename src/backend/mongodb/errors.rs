@@ -1,6 +1,6 @@
 //! The driver's errors in this crate's vocabulary.
 //!
-//! [`by_code`] is the table of the server's codes. What the driver found out by
+//! The server's codes have a [table](super::kind_of_code). What the driver found out by
 //! itself (I/O, server selection, BSON) is sorted in [`kind_of`].
 
 use mongodb::bson::oid::ObjectId;
@@ -11,71 +11,36 @@ use mongodb::error::{
     WriteFailure,
 };
 
+use super::codes::{is_about_the_command, is_open, kind_in_table, kind_of_code};
 use super::operation::Reach;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
-use crate::security::{unquoted, values_are_masked};
+use crate::security::{TlsSettings, unquoted, values_are_masked};
 
-/// The kind of a server's error code.
-fn by_code(code: i32) -> ErrorKind {
-    match code {
-        // UserNotFound, NamespaceNotFound, IndexNotFound, RoleNotFound, CursorNotFound
-        11 | 26 | 27 | 31 | 43 => ErrorKind::NotFound,
-        // Unauthorized
-        13 => ErrorKind::Permission,
-        // AuthenticationFailed, ReauthenticationRequired, AtlasError (a bad login there)
-        18 | 391 | 8000 => ErrorKind::Authentication,
-        // NamespaceExists, DocumentValidationFailure, DuplicateKey and its old codes
-        48 | 121 | 11000 | 11001 | 12582 => ErrorKind::Constraint,
-        // LockTimeout, LockBusy, WriteConflict, ConflictingOperationInProgress,
-        // TransactionTooOld, SnapshotTooOld, SnapshotUnavailable, NoSuchTransaction
-        24 | 46 | 112 | 117 | 225 | 239 | 246 | 251 => ErrorKind::Conflict,
-        // FailedToSatisfyReadPreference, PrimarySteppedDown, NotWritablePrimary and its
-        // old code, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
-        // NotPrimaryOrSecondary
-        133 | 189 | 10058 | 10107 | 11602 | 13435 | 13436 => ErrorKind::WrongRole,
-        // HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress,
-        // SocketException, InterruptedAtShutdown
-        6 | 7 | 89 | 91 | 9001 | 11600 => ErrorKind::ConnectionLost,
-        // MaxTimeMSExpired, WriteConcernFailed (wtimeout), NetworkInterfaceExceededTimeLimit,
-        // ExceededTimeLimit, TransactionExceededLifetimeLimitSeconds
-        50 | 64 | 202 | 262 | 290 => ErrorKind::DeadlineExceeded,
-        // UnknownReplWriteConcern, UnsatisfiableWriteConcern
-        79 | 100 => ErrorKind::Configuration,
-        // CursorKilled, Interrupted
-        237 | 11601 => ErrorKind::Cancelled,
-        // IngressRequestRateLimitExceeded
-        462 => ErrorKind::Overloaded,
-        // ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed, OutOfDiskSpace
-        146 | 292 | 14031 => ErrorKind::ResourceLimit,
-        // BadValue, FailedToParse, TypeMismatch, IllegalOperation, InvalidBSON,
-        // ConflictingUpdateOperators, DollarPrefixedFieldName, InvalidIdField,
-        // EmptyFieldName, CommandNotFound, ImmutableField, CannotCreateIndex,
-        // IndexAlreadyExists, InvalidOptions, InvalidNamespace, IndexOptionsConflict,
-        // IndexKeySpecsConflict, CommandNotSupported, CommandNotSupportedOnView,
-        // InvalidPipelineOperator, OperationNotSupportedInTransaction, APIStrictError,
-        // BSONObjectTooLarge, Location16020.. of bad expressions
-        2 | 9 | 14 | 20 | 22 | 40 | 52 | 53 | 56 | 59 | 66 | 67 | 68 | 72 | 73 | 85 | 86 | 115
-        | 166 | 168 | 263 | 323 | 10334 | 16020 | 40324 => ErrorKind::InvalidOperation,
-        _ => ErrorKind::Other,
-    }
-}
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "MONGODB_SSL_CA_FILE",
+    client: "MONGODB_SSL_CERT_FILE (certificate and key in one)",
+    address: "MONGODB_HOST and MONGODB_PORT",
+    host: "MONGODB_HOST",
+    min_version: "MONGODB_SSL_MIN_VERSION",
+    plaintext: "MONGODB_SSL=false",
+};
 
 /// The kind of an error of the driver.
 pub(super) fn kind_of(error: &DriverError) -> ErrorKind {
     if let Some(code) = code_of(error) {
-        return match by_code(code) {
-            ErrorKind::Other if error.contains_label(SYSTEM_OVERLOADED_ERROR) => {
-                ErrorKind::Overloaded
-            }
-            ErrorKind::Other if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => {
-                ErrorKind::Conflict
-            }
-            kind => kind,
+        return match kind_in_table(code) {
+            Some(kind) => kind,
+            None if error.contains_label(SYSTEM_OVERLOADED_ERROR) => ErrorKind::Overloaded,
+            None if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => ErrorKind::Conflict,
+            None => kind_of_code(code),
         };
+    }
+    if let Some((kind, _)) = tls_problem(error) {
+        return kind;
     }
     match &*error.kind {
         DriverKind::Authentication { .. } => ErrorKind::Authentication,
-        DriverKind::Io(io) if tls_problem(io).is_some() => ErrorKind::Connect(ConnectFailure::Tls),
         DriverKind::Io(io) => classify_io(io),
         DriverKind::ConnectionPoolCleared { .. } => ErrorKind::ConnectionLost,
         DriverKind::ServerSelection { message, .. } => by_selection_text(message),
@@ -194,24 +159,44 @@ pub(super) fn describe(error: &DriverError) -> String {
                 (None, None) => "bulk_write failed".to_owned(),
             }
         }
-        DriverKind::Io(io) => tls_problem(io).map_or_else(|| io.to_string(), ToString::to_string),
+        DriverKind::Io(io) => match tls_problem(error) {
+            Some((_, text)) => text,
+            None => io.to_string(),
+        },
         // It prints what is known of each server, and no value.
         DriverKind::ServerSelection { message, .. } => message.clone(),
         kind => without_values(&kind.to_string()),
     }
 }
 
-/// The TLS layer's own error inside an I/O error.
-fn tls_problem(error: &std::io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
+/// What is wrong with the encryption, and what to do, where that is it.
+pub(super) fn tls_problem(error: &DriverError) -> Option<(ErrorKind, String)> {
+    let DriverKind::Io(io) = &*error.kind else {
+        return None;
+    };
+    // What a mongod without TLS does with a handshake, in the words of `tokio-rustls`.
+    if io.kind() == std::io::ErrorKind::UnexpectedEof && io.to_string() == "tls handshake eof" {
+        let kind = ErrorKind::Connect(ConnectFailure::Tls);
+        return Some((kind, TLS.hung_up()));
+    }
+    let inner = io.get_ref()?.downcast_ref()?;
+    Some(TLS.explain(inner))
+}
+
+/// What it means when a server with TLS hangs up on each new connection: a mongod that is not
+/// shown the certificate that it wants finishes the handshake, and then closes without an alert.
+pub(super) fn wants_certificate(error: &DriverError) -> Option<(ErrorKind, String)> {
+    let kind = ErrorKind::Connect(ConnectFailure::Tls);
+    (kind_of(error) == ErrorKind::ConnectionLost).then(|| (kind, TLS.hung_up_later()))
 }
 
 /// Whether a new socket could not be made, as opposed to one that broke.
 pub(super) fn is_connect_failure(error: &DriverError) -> bool {
-    matches!(
-        kind_of(error),
-        ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns | ConnectFailure::Tls)
-    )
+    tls_problem(error).is_some()
+        || matches!(
+            kind_of(error),
+            ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns | ConnectFailure::Tls)
+        )
 }
 
 /// Whether the driver sent something whose effect nobody knows.
@@ -229,6 +214,7 @@ fn outcome_unknown(error: &DriverError, kind: ErrorKind) -> bool {
     );
     error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
         || concern_failed
+        || code_of(error).is_some_and(is_open)
         || (!not_sent
             && matches!(
                 kind,
@@ -251,8 +237,38 @@ fn kind_of_operation(error: &DriverError) -> ErrorKind {
     }
 }
 
+/// What to do about an operation that failed.
+fn advice(kind: ErrorKind) -> Option<&'static str> {
+    let advice = match kind {
+        ErrorKind::Permission => {
+            "grant the user (MONGODB_USER) a role that may do this on the database"
+        }
+        ErrorKind::Authentication => {
+            "check user, password and auth source (MONGODB_USER, MONGODB_PASSWORD, \
+             MONGODB_AUTH_SOURCE)"
+        }
+        ErrorKind::WrongRole => {
+            "the server is not the primary: name the set (MONGODB_REPLICA_SET), or let \
+             secondaries answer reads (MONGODB_READ_PREFERENCE)"
+        }
+        ErrorKind::Conflict => "other work was in its way; it may succeed if it is run again",
+        ErrorKind::Configuration => {
+            "check MONGODB_WRITE_CONCERN and MONGODB_REPLICA_SET against the members there are"
+        }
+        ErrorKind::ResourceLimit => {
+            "the server is short of memory, disk or files: see its log, or ask for less at once"
+        }
+        ErrorKind::Overloaded => "the server takes no more work for now; it is tried again",
+        _ => return None,
+    };
+    Some(advice)
+}
+
 fn build(error: DriverError, kind: ErrorKind, unknown: bool) -> Error {
-    let message = describe(&error);
+    let mut message = describe(&error);
+    if let Some(advice) = advice(kind) {
+        message = format!("{message}; {advice}");
+    }
     let ours = Error::new(kind, Phase::Operation, message).with_driver_error(error);
     if unknown {
         ours.with_outcome_unknown()
@@ -294,15 +310,16 @@ fn nothing_applied(error: &DriverError, kind: ErrorKind) -> bool {
             | DriverKind::Authentication { .. }
             | DriverKind::SessionsNotSupported
             | DriverKind::Shutdown => true,
-            DriverKind::Command(_) => matches!(
-                kind,
-                ErrorKind::InvalidOperation
-                    | ErrorKind::NotFound
-                    | ErrorKind::Permission
-                    | ErrorKind::Authentication
-                    | ErrorKind::Configuration
-                    | ErrorKind::Overloaded
-            ),
+            DriverKind::Command(said) => match kind {
+                ErrorKind::Permission
+                | ErrorKind::Authentication
+                | ErrorKind::Configuration
+                | ErrorKind::Overloaded => true,
+                ErrorKind::InvalidOperation | ErrorKind::NotFound => {
+                    is_about_the_command(said.code)
+                }
+                _ => false,
+            },
             DriverKind::Io(_) => matches!(kind, ErrorKind::Connect(_)),
             _ => false,
         }
@@ -353,25 +370,6 @@ fn without_values(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_table_has_the_codes_that_programs_look_for() {
-        for (code, kind) in [
-            (11000, ErrorKind::Constraint),
-            (13, ErrorKind::Permission),
-            (18, ErrorKind::Authentication),
-            (112, ErrorKind::Conflict),
-            (251, ErrorKind::Conflict),
-            (10107, ErrorKind::WrongRole),
-            (13435, ErrorKind::WrongRole),
-            (50, ErrorKind::DeadlineExceeded),
-            (9001, ErrorKind::ConnectionLost),
-            (59, ErrorKind::InvalidOperation),
-            (123_456, ErrorKind::Other),
-        ] {
-            assert_eq!(by_code(code), kind, "{code}");
-        }
-    }
 
     #[test]
     fn a_servers_message_keeps_no_value() {

@@ -24,6 +24,7 @@ use crate::backend::{self, Backend, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
+use crate::security::{Credential, Secret, Watch, same, warn_unchecked};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -47,8 +48,10 @@ struct Shared {
     endpoint: Arc<str>,
     /// Made by the first connect. The lock is held while it is made, which takes no
     /// network traffic: a second client would double the monitoring sockets.
-    client: Mutex<Option<Client>>,
-    topology: Arc<Topology>,
+    client: Mutex<Option<(Option<Secret>, Client)>>,
+    /// Of the client; an old one closes its servers when it ends.
+    topology: Mutex<Arc<Topology>>,
+    certificates: Arc<Watch>,
     counters: Arc<Counters>,
     permits: AtomicU32,
 }
@@ -99,7 +102,11 @@ impl MongoDb {
     /// or plaintext is asked for to another host than loopback.
     pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
         backend::adopt::<Self>();
-        let options = driver::options(&config)?;
+        let certificates = Arc::default();
+        let options = driver::options(&config, None, &certificates)?;
+        if config.tls.trusts_any_certificate() && driver::encrypts(&config).unwrap_or_default() {
+            warn_unchecked("MongoDB");
+        }
         let hosts = options.hosts.iter().map(ToString::to_string);
         let mut endpoint = hosts.collect::<Vec<_>>().join(",");
         if let Some(database) = &options.default_database {
@@ -110,7 +117,8 @@ impl MongoDb {
                 config,
                 endpoint: endpoint.into(),
                 client: Mutex::new(None),
-                topology: Arc::new(Topology::new()),
+                topology: Mutex::new(Arc::new(Topology::new())),
+                certificates,
                 counters: Arc::new(Counters::default()),
                 permits: AtomicU32::new(0),
             }),
@@ -133,17 +141,26 @@ impl Shared {
         Error::new(kind, phase, message).with_endpoint(Arc::clone(&self.endpoint))
     }
 
-    /// The client, made now if this is the first use.
+    fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.lock())
+    }
+
+    /// The client, made now if this is the first use or the password has changed.
     fn client(&self) -> Result<Client, Error> {
+        let password = self.config.password.as_ref();
+        let password = password.map(Credential::current).transpose()?;
         let mut slot = self.client.lock();
-        if let Some(client) = &*slot {
+        if let Some((used, client)) = &*slot
+            && same(used.as_ref(), password.as_ref())
+        {
             return Ok(client.clone());
         }
-        let mut options = driver::options(&self.config)?;
+        let mut options = driver::options(&self.config, password.as_ref(), &self.certificates)?;
         let counters = Arc::clone(&self.counters);
         options.cmap_event_handler =
             Some(EventHandler::callback(move |event| counters.note(event)));
-        let topology = Arc::clone(&self.topology);
+        let topology = Arc::new(Topology::new());
+        *self.topology.lock() = Arc::clone(&topology);
         options.sdam_event_handler =
             Some(EventHandler::callback(move |event| topology.note(event)));
         let _runtime = runtime::enter()?;
@@ -155,7 +172,8 @@ impl Shared {
             )
             .with_driver_error(error)
         })?;
-        Ok(slot.insert(client).clone())
+        // The old one, if there was one, ends with the last lease that has it.
+        Ok(slot.insert((password, client)).1.clone())
     }
 
     /// Which servers may answer for a lease to count as alive.
@@ -172,13 +190,14 @@ impl Shared {
         limit: Duration,
         question: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        let attempt = self.topology.attempt();
+        let topology = self.topology();
+        let attempt = topology.attempt();
         let answer = runtime::block_on(limit, async {
             tokio::select! {
                 biased;
                 answer = question => answer.map_err(|error| self.refused(phase, error)),
                 doom = attempt.doomed() => Err(match doom {
-                    Doom::Failed(error) => self.refused(phase, error),
+                    Doom::Failed(error) => self.failed_again(phase, error),
                     Doom::NoMember => self.no_member(phase),
                 }),
             }
@@ -186,10 +205,25 @@ impl Shared {
         answer.unwrap_or_else(|| Err(self.silent(phase, limit)))
     }
 
+    /// Every server failed, and on each new connection.
+    fn failed_again(&self, phase: Phase, error: DriverError) -> Error {
+        if phase == Phase::Connect
+            && driver::encrypts(&self.config) == Ok(true)
+            && let Some((kind, message)) = errors::wants_certificate(&error)
+        {
+            return self
+                .error(kind, phase, message)
+                .with_source(Arc::new(error));
+        }
+        self.refused(phase, error)
+    }
+
     fn refused(&self, phase: Phase, error: DriverError) -> Error {
         let kind = errors::kind_of(&error);
         let what = errors::describe(&error);
         let advice = match kind {
+            // It says what to do already.
+            _ if errors::tls_problem(&error).is_some() => "",
             ErrorKind::Authentication => {
                 "; check user, password and auth source (MONGODB_USER, MONGODB_PASSWORD, \
                  MONGODB_AUTH_SOURCE)"
@@ -197,8 +231,9 @@ impl Shared {
             ErrorKind::Connect(ConnectFailure::Refused | ConnectFailure::Dns) => {
                 "; check host and port (MONGODB_HOST, MONGODB_PORT) and that the server runs"
             }
-            ErrorKind::Connect(ConnectFailure::Tls) => {
-                "; check the CA file and the host name (MONGODB_SSL_CA_FILE, MONGODB_HOST)"
+            ErrorKind::Connect(ConnectFailure::Timeout) => {
+                "; the server, or the way to it, does not answer; see connect_timeout \
+                 (MONGODB_CONNECT_TIMEOUT)"
             }
             ErrorKind::ConnectionLost if phase == Phase::Connect => {
                 "; the server hung up: does it require TLS (MONGODB_SSL), or speak none?"
@@ -226,10 +261,11 @@ impl Shared {
         } else {
             "check_timeout (MONGODB_CHECK_TIMEOUT)"
         };
-        if let Some(error) = self.topology.last_failure() {
+        let topology = self.topology();
+        if let Some(error) = topology.last_failure() {
             return self.refused(phase, error);
         }
-        if self.topology.has_no_primary() {
+        if topology.has_no_primary() {
             return self.error(
                 ErrorKind::WrongRole,
                 phase,
@@ -256,7 +292,7 @@ impl Shared {
         if self.config.allow_plaintext || driver::encrypts(&self.config).unwrap_or(true) {
             return Ok(());
         }
-        let addresses = self.topology.addresses();
+        let addresses = self.topology().addresses();
         match addresses.iter().find(|address| !driver::is_local(address)) {
             None => Ok(()),
             Some(address) => Err(self.error(
@@ -366,7 +402,12 @@ impl Backend for MongoDb {
             None => ReadPreference::PrimaryPreferred { options: None }.into(),
         };
         let question = service::describe(conn.driver(), criteria);
-        shared.ask(Phase::Validate, shared.config.check_timeout, question)
+        let service = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
+        Ok(service.with_certificates(shared.certificates.certificates()))
+    }
+
+    fn credentials_changed(&self) -> Option<bool> {
+        self.shared.config.password.as_ref()?.has_changed()
     }
 }
 

@@ -51,6 +51,7 @@
 
 mod answer;
 mod batch;
+mod codes;
 mod config;
 mod connection;
 mod document;
@@ -72,6 +73,7 @@ mod validation;
 #[cfg(test)]
 mod tests;
 
+pub use codes::kind_of_code;
 pub use config::MongoDbConfig;
 pub use connection::MongoDbConnection;
 pub use manager::MongoDb;

@@ -161,7 +161,10 @@ fn a_url_keeps_what_it_says() {
     assert_eq!(login.source.as_deref(), Some("users"));
     assert_eq!(login.password, None);
     assert_eq!(
-        config.password.as_ref().map(crate::Secret::expose),
+        config
+            .password
+            .map(|password| password.current().unwrap().expose().to_owned())
+            .as_deref(),
         Some("p:ss")
     );
     assert_eq!(config.max_sockets, 7);

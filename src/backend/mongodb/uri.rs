@@ -7,23 +7,36 @@ use std::task::{Context, Poll, Waker};
 use mongodb::options::{ClientOptions, ServerAddress, Tls as DriverTls};
 
 use super::config::{Encryption, MongoDbConfig};
+use crate::config::{Login, login, shown};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::security::{Secret, Tls};
 
 /// The settings of a connection string, over the defaults of [`MongoDbConfig::new`].
 pub(super) fn parse(url: &str) -> Result<MongoDbConfig, Error> {
     let user_info = user_info(url)?;
-    let parsed = parse_now(url).map_err(|error| {
-        // The driver may quote what it does not understand.
-        let mut text = error;
-        if let Some((_, password)) = user_info.and_then(|info| info.split_once(':'))
-            && !password.is_empty()
-        {
-            text = text.replace(password, "***");
-        }
-        wrong(&text)
+    let password = user_info.and_then(|info| info.split_once(':'));
+    let parsed = parse_now(url).map_err(|error| match login(url) {
+        Login::InPlace => wrong(&told(&error, password.map(|(_, password)| password))),
+        Login::Doubtful | Login::Astray => unescaped(),
     })?;
     Ok(adopt(parsed))
+}
+
+/// What the driver says, without what it quotes: where something is missing in the string, a part
+/// of the password can be anywhere.
+fn told(error: &str, password: Option<&str>) -> String {
+    if error.contains("invalid server address") {
+        return "a server is none of host, host:port, [address]:port".to_owned();
+    }
+    if let Some((_, hint)) = error.split_once("is an invalid option") {
+        return format!("an option that MongoDB does not have{}", shown(hint));
+    }
+    let end = error.find("pair: ").map_or(error.len(), |at| at + 4);
+    let text = &error[..end];
+    match password.filter(|password| !password.is_empty()) {
+        Some(password) => shown(&text.replace(password, "***")),
+        None => shown(text),
+    }
 }
 
 /// The raw `user:password` of the string, after checking that a special character
@@ -93,7 +106,7 @@ fn adopt(mut parsed: ClientOptions) -> MongoDbConfig {
         .credential
         .as_mut()
         .and_then(|credential| credential.password.take())
-        .map(Secret::from);
+        .map(|password| Secret::from(password).into());
     config.connect_timeout = parsed.connect_timeout.unwrap_or(config.connect_timeout);
     config.max_sockets = parsed.max_pool_size.unwrap_or(config.max_sockets);
     match parsed.tls.take() {
@@ -108,7 +121,6 @@ fn adopt(mut parsed: ClientOptions) -> MongoDbConfig {
                 tls = tls.client_certificate(&path, &path);
             }
             if options.allow_invalid_certificates == Some(true) {
-                log::warn!("MONGODB_URI turns the check of the server's certificate off");
                 tls = tls.danger_trust_any_certificate();
             }
             config = config.tls(tls);

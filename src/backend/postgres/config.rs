@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::Vars;
-use crate::security::{Secret, Tls};
+use crate::config::{Vars, is_host};
+use crate::security::{Credential, Secret, Tls, TlsVersion};
 
 mod environment;
 mod url;
 
 pub(super) const DEFAULT_PORT: u16 = 5432;
+
+/// The server has a number of milliseconds with 31 bits.
+const LONGEST_STATEMENT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Whether and how the connection is encrypted, in libpq's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -133,7 +136,7 @@ pub struct PostgresConfig {
     pub(super) hosts: Vec<(Host, u16)>,
     pub(super) database: Option<String>,
     pub(super) user: Option<String>,
-    pub(super) password: Option<Secret>,
+    pub(super) password: Option<Credential>,
     pub(super) ssl_mode: SslMode,
     pub(super) tls: Tls,
     pub(super) check_certificates: bool,
@@ -217,7 +220,15 @@ impl PostgresConfig {
 
     /// The password.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.password = Some(password.into());
+        self.password = Some(password.into().into());
+        self
+    }
+
+    /// The password is the first line of this file (`DB_PASSWORD_FILE`), which is read for each
+    /// login: when it changes, new connections use the new one, and a login that was refused is
+    /// tried again at once.
+    pub fn password_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.password = Some(Credential::file(path));
         self
     }
 
@@ -240,6 +251,12 @@ impl PostgresConfig {
         key: impl Into<PathBuf>,
     ) -> Self {
         self.tls = self.tls.client_certificate(certificate, key);
+        self
+    }
+
+    /// The oldest version of TLS that is spoken; 1.2 by default.
+    pub fn min_tls_version(mut self, version: TlsVersion) -> Self {
+        self.tls = self.tls.min_version(version);
         self
     }
 
@@ -348,12 +365,11 @@ impl PostgresConfig {
     pub(super) fn check(&self, vars: &mut Vars<'_>) {
         for (host, port) in &self.hosts {
             if let Host::Tcp(name) = host {
-                let odd = |c: char| c.is_control() || c.is_whitespace();
-                if name.is_empty() || name.contains(odd) {
+                if !is_host(name) {
                     vars.mistake(
                         "DB_HOST",
                         name,
-                        "a host name, an IP address or a socket folder",
+                        "a host name, an IP address or a socket folder, the port in DB_PORT",
                     );
                 } else if self.ssl_mode == SslMode::Disable
                     && !self.allow_plaintext
@@ -381,6 +397,11 @@ impl PostgresConfig {
                 vars.mistake(name, "text with a NUL byte", "text without one");
             }
         }
+        let password = self.password.as_ref();
+        let password = password.and_then(|password| password.current().ok());
+        if password.is_some_and(|password| password.expose().contains('\0')) {
+            vars.mistake("DB_PASSWORD", "***", "text without a NUL byte");
+        }
         if self.application_name.contains('\0') {
             vars.mistake(
                 "DB_APPLICATION_NAME",
@@ -393,6 +414,13 @@ impl PostgresConfig {
             ("DB_CHECK_TIMEOUT", Some(self.check_timeout)),
             ("DB_STATEMENT_TIMEOUT", self.statement_timeout),
         ];
+        if self.statement_timeout > Some(LONGEST_STATEMENT) {
+            let seconds = self
+                .statement_timeout
+                .map_or(0, |timeout| timeout.as_secs());
+            let accepted = "seconds, at most 2147483, which is all that the server takes";
+            vars.mistake("DB_STATEMENT_TIMEOUT", &seconds.to_string(), accepted);
+        }
         for (name, timeout) in timeouts {
             if timeout.is_some_and(|timeout| timeout.is_zero()) {
                 vars.mistake(name, "0", "seconds, more than 0, such as 2.5");

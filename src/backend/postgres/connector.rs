@@ -28,6 +28,11 @@ use super::fuse::{Fuse, Fused, Then};
 /// Asks for TLS: the length and the code 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
+/// The server said that it does not speak TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not offer TLS")]
+pub(super) struct NotOffered;
+
 /// The longest time of a cancel request once its connection stands.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
@@ -142,10 +147,7 @@ impl Handshake {
         if answer != b'S' {
             return match way.mode {
                 SslMode::Prefer => Ok(Wire::new(Layer::Plain(socket), awaits_end)),
-                _ => Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "server does not support TLS",
-                )),
+                _ => Err(io::Error::new(io::ErrorKind::Unsupported, NotOffered)),
             };
         }
         let Ok(tls) = MakeTlsConnect::<Fused>::make_tls_connect(&mut tls, &self.host);

@@ -1,6 +1,6 @@
-//! The driver's errors in this crate's words.
-//!
-//! SQLSTATE classes and codes: PostgreSQL manual, appendix A.
+//! The driver's errors in this crate's words. What the server says has a code, and the codes
+//! have a [table](super::kind_of_sqlstate); what the driver found out by itself is sorted in
+//! [`kind_of`].
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -9,45 +9,31 @@ use std::sync::Arc;
 
 use postgres::error::{DbError, ErrorPosition, SqlState};
 
+use super::codes::{is_open, kind_of_state};
+use super::connector::NotOffered;
 use super::fuse::Blown;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
-use crate::security::{unquoted, values_are_masked};
+use crate::security::{TlsSettings, unquoted, values_are_masked};
 
-/// The kind of an error with this SQLSTATE. Whole codes come first, then their
-/// classes (the first two characters).
-fn kind_of_state(state: &SqlState, phase: Phase) -> ErrorKind {
-    let code = state.code();
-    match code {
-        "3D000" if phase == Phase::Connect => ErrorKind::Configuration,
-        "57P03" if phase == Phase::Connect => ErrorKind::Connect(ConnectFailure::Refused),
-        "28000" | "28P01" => ErrorKind::Authentication,
-        "42501" => ErrorKind::Permission,
-        "25006" => ErrorKind::WrongRole,
-        "40001" | "40P01" | "55P03" | "40002" => ErrorKind::Conflict,
-        "57014" => ErrorKind::Cancelled,
-        "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P05" => ErrorKind::ConnectionLost,
-        "53300" | "53400" => ErrorKind::Overloaded,
-        "42P01" | "42883" | "3D000" | "3F000" | "42704" => ErrorKind::NotFound,
-        _ => match code.get(..2).unwrap_or_default() {
-            "08" => ErrorKind::ConnectionLost,
-            "23" | "44" => ErrorKind::Constraint,
-            "28" => ErrorKind::Authentication,
-            "53" => ErrorKind::ResourceLimit,
-            "40" => ErrorKind::Conflict,
-            "57" => ErrorKind::Overloaded,
-            // 54: too large for an index, too many columns: the same next time.
-            "0A" | "20" | "21" | "22" | "25" | "26" | "34" | "3B" | "42" | "54" => {
-                ErrorKind::InvalidOperation
-            }
-            _ => ErrorKind::Other,
-        },
-    }
-}
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "DB_SSL_CA_FILE",
+    client: "DB_SSL_CERT_FILE and DB_SSL_KEY_FILE",
+    address: "DB_HOST and DB_PORT",
+    host: "DB_HOST, or DB_SSL_MODE=verify-ca if its name does not matter",
+    min_version: "DB_SSL_MIN_VERSION",
+    plaintext: "DB_SSL_MODE=disable",
+};
 
 /// The kind of a driver's error in this phase.
 pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
     if let Some(db) = error.as_db_error() {
-        return kind_of_state(db.code(), phase);
+        return kind_of_state(db.code(), db.message(), phase);
+    }
+    if phase == Phase::Connect
+        && let Some((kind, _)) = tls_problem(error)
+    {
+        return kind;
     }
     // The driver has no public kinds; what it prints first is its kind.
     let text = error.to_string();
@@ -85,11 +71,15 @@ pub(super) fn kind_of(error: &postgres::Error, phase: Phase) -> ErrorKind {
             _ => ErrorKind::ConnectionLost,
         };
     }
-    if text.starts_with("authentication error") {
+    if text.starts_with("authentication error") || chain_of(error).contains("password missing") {
         return ErrorKind::Authentication;
     }
     if text.starts_with("invalid con") {
-        return ErrorKind::Configuration;
+        // The server asks for a password, and there is none.
+        return match error.source().map(ToString::to_string) {
+            Some(cause) if cause.starts_with("password missing") => ErrorKind::Authentication,
+            _ => ErrorKind::Configuration,
+        };
     }
     if text.starts_with("error serializing")
         || text.starts_with("error deserializing")
@@ -116,6 +106,19 @@ fn io_cause(error: &postgres::Error) -> Option<&std::io::Error> {
     None
 }
 
+/// What is wrong with the encryption, where that is it. Only while connecting: later, it means
+/// that the connection is lost.
+fn tls_problem(error: &postgres::Error) -> Option<(ErrorKind, String)> {
+    let inner = io_cause(error)?.get_ref()?;
+    if inner.is::<NotOffered>() {
+        let kind = ErrorKind::Connect(ConnectFailure::Tls);
+        return Some((kind, TLS.no_tls("it says so")));
+    }
+    inner
+        .downcast_ref::<rustls::Error>()
+        .map(|error| TLS.explain(error))
+}
+
 /// Whether it comes from a blown fuse.
 fn is_blown(error: &std::io::Error) -> bool {
     error
@@ -128,7 +131,8 @@ pub(super) fn breaks(error: &postgres::Error) -> bool {
     match error.as_db_error() {
         Some(db) => {
             db.severity() == "FATAL"
-                || kind_of_state(db.code(), Phase::Operation) == ErrorKind::ConnectionLost
+                || kind_of_state(db.code(), db.message(), Phase::Operation)
+                    == ErrorKind::ConnectionLost
         }
         None => matches!(
             kind_of(error, Phase::Operation),
@@ -137,14 +141,32 @@ pub(super) fn breaks(error: &postgres::Error) -> bool {
     }
 }
 
+/// Whether nobody knows what became of an operation that was sent and met this error. What
+/// the server answers with an error is rolled back, unless it says otherwise.
+pub(super) fn leaves_open(error: &postgres::Error) -> bool {
+    match (error.as_db_error(), kind_of(error, Phase::Operation)) {
+        (_, ErrorKind::ConnectionLost) | (None, ErrorKind::DeadlineExceeded) => true,
+        (Some(db), _) => is_open(db.code()),
+        (None, _) => false,
+    }
+}
+
 /// The driver's error as one of ours.
 pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
+    if phase == Phase::Connect
+        && let Some((kind, message)) = tls_problem(&error)
+    {
+        return Error::new(kind, phase, message).with_source(Arc::new(error));
+    }
     let kind = kind_of(&error, phase);
     let mut message = match error.as_db_error() {
         Some(db) => describe(db),
         None => chain_of(&error),
     };
-    if let Some(advice) = advice(kind, phase) {
+    let code = error.code().map(SqlState::code);
+    if kind == ErrorKind::Authentication && message.contains("certificate") {
+        let _ = write!(message, "; check {}", TLS.client);
+    } else if let Some(advice) = advice(kind, phase, code) {
         let _ = write!(message, "; {advice}");
     }
     let ours = Error::new(kind, phase, message);
@@ -244,30 +266,77 @@ pub(super) fn chain_of(error: &postgres::Error) -> String {
     text
 }
 
-fn advice(kind: ErrorKind, phase: Phase) -> Option<&'static str> {
-    match (kind, phase) {
-        (ErrorKind::Authentication, Phase::Connect) => {
-            Some("check user and password (DB_USER, DB_PASSWORD) and the server's pg_hba.conf")
+/// What to do about it.
+fn advice(kind: ErrorKind, phase: Phase, code: Option<&str>) -> Option<&'static str> {
+    let advice = match (kind, phase, code) {
+        (ErrorKind::Authentication, Phase::Connect, _) => {
+            "check user and password (DB_USER, DB_PASSWORD) and the server's pg_hba.conf"
         }
-        (ErrorKind::Configuration, Phase::Connect) => Some("check the database name (DB_NAME)"),
-        (ErrorKind::Connect(ConnectFailure::Tls), _) => {
-            Some("check the CA file (DB_SSL_CA_FILE) and the mode (DB_SSL_MODE)")
+        (ErrorKind::Permission, Phase::Connect, _) => {
+            "the user (DB_USER) needs the right CONNECT on the database (DB_NAME)"
         }
-        (ErrorKind::Overloaded, Phase::Connect) => {
-            Some("lower the pools' sizes (POOL_MAX_CONNECTIONS) or raise max_connections there")
+        (ErrorKind::Configuration, Phase::Connect, Some("3D000")) => {
+            "check the database name (DB_NAME)"
         }
-        (ErrorKind::DeadlineExceeded, Phase::Validate) => Some(
+        (ErrorKind::Configuration, Phase::Connect, Some(_)) => {
+            "check the session's options (DB_OPTIONS)"
+        }
+        (ErrorKind::Connect(ConnectFailure::Refused), _, Some("57P03")) => {
+            "it is starting, stopping or recovering; it is tried again"
+        }
+        (ErrorKind::Overloaded, Phase::Connect, _) => {
+            "lower the pools' sizes (POOL_MAX_CONNECTIONS) or raise max_connections there"
+        }
+        (ErrorKind::DeadlineExceeded, Phase::Validate, _) => {
             "the server hangs, or is slower than connect_timeout for a reset \
-             (DB_CONNECT_TIMEOUT) or check_timeout for a check (DB_CHECK_TIMEOUT)",
-        ),
-        _ => None,
-    }
+             (DB_CONNECT_TIMEOUT) or check_timeout for a check (DB_CHECK_TIMEOUT)"
+        }
+        (ErrorKind::DeadlineExceeded, Phase::Operation, Some(_)) => {
+            "make the statement faster, or allow it more time (statement_timeout, \
+             DB_STATEMENT_TIMEOUT)"
+        }
+        (ErrorKind::ConnectionLost, _, Some("25P03")) => {
+            "end transactions sooner, or raise idle_in_transaction_session_timeout there"
+        }
+        (ErrorKind::ConnectionLost, _, Some("25P04")) => {
+            "make transactions shorter, or raise transaction_timeout there"
+        }
+        (ErrorKind::ConnectionLost, _, Some("57P05")) => {
+            "let the pool close idle connections before the server does (POOL_IDLE_TIMEOUT)"
+        }
+        (ErrorKind::InvalidOperation, _, Some("25P02")) => {
+            "an earlier statement has failed: roll the transaction back"
+        }
+        (ErrorKind::WrongRole, Phase::Operation, _) => {
+            "the server or the transaction is read-only: name the primary (DB_HOST), or ask for \
+             it (DB_TARGET_SESSION_ATTRS=read-write)"
+        }
+        (ErrorKind::Permission, Phase::Operation, _) => "grant the right to the user (DB_USER)",
+        (ErrorKind::Conflict, Phase::Operation, _) => {
+            "it was rolled back, and may succeed if it is run again"
+        }
+        (ErrorKind::NotFound, Phase::Operation, Some(code)) if code.starts_with("42") => {
+            "check the name, the search_path and the database (DB_NAME)"
+        }
+        (ErrorKind::ResourceLimit, Phase::Operation, _) => {
+            "the server is short of something: see its log, its disks and its limits"
+        }
+        _ => return None,
+    };
+    Some(advice)
 }
 
 impl From<postgres::Error> for Error {
-    /// For `?` on the driver's own calls: phase [`Operation`](Phase::Operation).
+    /// For `?` on the driver's own calls: phase [`Operation`](Phase::Operation), and an
+    /// unknown outcome where the connection was lost.
     fn from(error: postgres::Error) -> Self {
-        ours(error, Phase::Operation)
+        let open = leaves_open(&error);
+        let ours = ours(error, Phase::Operation);
+        if open {
+            ours.with_outcome_unknown()
+        } else {
+            ours
+        }
     }
 }
 
@@ -295,38 +364,5 @@ mod tests {
             let masked = without_values(message, code);
             assert!(masked.contains(told), "{masked}");
         }
-    }
-
-    #[test]
-    fn codes_before_classes() {
-        for (code, kind) in [
-            ("23505", ErrorKind::Constraint),
-            ("40001", ErrorKind::Conflict),
-            ("42601", ErrorKind::InvalidOperation),
-            ("42501", ErrorKind::Permission),
-            ("42P01", ErrorKind::NotFound),
-            ("25006", ErrorKind::WrongRole),
-            ("53300", ErrorKind::Overloaded),
-            ("53200", ErrorKind::ResourceLimit),
-            ("54000", ErrorKind::InvalidOperation),
-            ("57P01", ErrorKind::ConnectionLost),
-            ("57014", ErrorKind::Cancelled),
-            ("XX000", ErrorKind::Other),
-        ] {
-            assert_eq!(
-                kind_of_state(&SqlState::from_code(code), Phase::Operation),
-                kind,
-                "{code}"
-            );
-        }
-        let missing = SqlState::from_code("3D000");
-        assert_eq!(
-            kind_of_state(&missing, Phase::Connect),
-            ErrorKind::Configuration
-        );
-        assert_eq!(
-            kind_of_state(&missing, Phase::Operation),
-            ErrorKind::NotFound
-        );
     }
 }

@@ -3,6 +3,7 @@
 mod login;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
+use crate::security::{Watch, warn_unchecked};
 
 /// Undoes what a session may have kept, but for the prepared statements:
 /// `DISCARD ALL` of the manual, taken apart, after the end of any transaction.
@@ -38,6 +40,7 @@ pub struct Postgres {
     config: PostgresConfig,
     hosts: Vec<Target>,
     endpoint: String,
+    certificates: Arc<Watch>,
     /// A server has refused to copy what it should copy.
     copies_not: AtomicBool,
 }
@@ -59,15 +62,13 @@ impl Postgres {
         config.check(&mut vars);
         vars.finish()?;
         if !config.check_certificates {
-            log::warn!(
-                "millpond: PostgreSQL: certificate validation is off \
-                 (SECURITY_CERTIFICATE_VALIDATION=false): an attacker in between is not noticed"
-            );
+            warn_unchecked("PostgreSQL");
         }
+        let certificates = Arc::<Watch>::default();
         let hosts: Vec<Target> = config
             .hosts
             .iter()
-            .map(|(host, port)| Target::new(&config, host, *port))
+            .map(|(host, port)| Target::new(&config, host, *port, &certificates))
             .collect::<Result<_, _>>()?;
         backend::adopt::<Self>();
         let names: Vec<String> = hosts.iter().map(Target::name).collect();
@@ -79,6 +80,7 @@ impl Postgres {
             config,
             hosts,
             endpoint,
+            certificates,
             copies_not: AtomicBool::new(false),
         })
     }
@@ -113,7 +115,12 @@ impl Postgres {
 }
 
 impl Target {
-    fn new(config: &PostgresConfig, host: &Host, port: u16) -> Result<Self, Error> {
+    fn new(
+        config: &PostgresConfig,
+        host: &Host,
+        port: u16,
+        certificates: &Arc<Watch>,
+    ) -> Result<Self, Error> {
         let mode = config.mode_for(host);
         let ca_given = config.tls.ca_path().is_some();
         let tls = match mode {
@@ -129,7 +136,7 @@ impl Target {
             }
         };
         let tls = tls
-            .map(|tls| tls.client_config().map(MakeRustlsConnect::new))
+            .map(|tls| tls.client_config(certificates).map(MakeRustlsConnect::new))
             .transpose()?;
         Ok(Self {
             host: host.clone(),
@@ -255,8 +262,14 @@ impl Backend for Postgres {
 
     fn check(&self, conn: &mut PostgresConnection) -> Result<Service, Error> {
         self.is_valid(conn)?;
-        conn.limited(self.config.check_timeout, about)
-            .map_err(|error| self.placed(ours(error, Phase::Validate)))
+        let service = conn
+            .limited(self.config.check_timeout, about)
+            .map_err(|error| self.placed(ours(error, Phase::Validate)))?;
+        Ok(service.with_certificates(self.certificates.certificates()))
+    }
+
+    fn credentials_changed(&self) -> Option<bool> {
+        self.config.password.as_ref()?.has_changed()
     }
 
     fn traffic(conn: &PostgresConnection) -> Traffic {

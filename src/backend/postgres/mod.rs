@@ -50,6 +50,7 @@
 
 mod batch;
 mod cache;
+mod codes;
 mod config;
 mod connection;
 mod connector;
@@ -61,6 +62,7 @@ mod probe;
 mod sql;
 mod statement;
 
+pub use codes::kind_of_sqlstate;
 pub use config::{PostgresConfig, SslMode, TargetSession};
 pub use connection::{PostgresConnection, Query};
 pub use manager::Postgres;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::errors::{chain_of, kind_of, ours};
+use crate::deadline::moment_in;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 
 const GSS_ENCRYPTION_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
@@ -37,7 +38,7 @@ pub(super) fn addresses(host: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
 
 /// Whether somebody answers at the socket in this folder.
 pub(super) fn unix(folder: &Path, port: u16, timeout: Duration) -> Result<(), Error> {
-    let deadline = Instant::now() + timeout;
+    let deadline = moment_in(timeout);
     let asked =
         UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).and_then(|mut socket| {
             socket.set_write_timeout(Some(left(deadline)?))?;

@@ -13,6 +13,7 @@ use super::errors;
 use super::manager::Redis;
 use super::wire::timed_out;
 use crate::error::{Error, ErrorKind, Phase};
+use crate::security::Secret;
 
 impl Redis {
     /// A connection to every node, by the connect timeout.
@@ -49,6 +50,7 @@ impl Redis {
 pub(super) fn client(
     config: &RedisConfig,
     nodes: &[(String, u16)],
+    password: Option<&Secret>,
     certificates: Option<redis::TlsCertificates>,
 ) -> Result<ClusterClient, Error> {
     let nodes = nodes.iter().cloned();
@@ -63,7 +65,7 @@ pub(super) fn client(
     if let Some(user) = &config.user {
         builder = builder.username(user);
     }
-    if let Some(password) = &config.password {
+    if let Some(password) = password {
         builder = builder.password(password.expose());
     }
     if let Some((tls, certificates)) = config.tls.as_ref().zip(certificates) {

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::Vars;
-use crate::security::{Secret, Tls};
+use crate::config::{Vars, is_host};
+use crate::security::{Credential, Secret, Tls};
 
 mod environment;
 mod url;
@@ -34,7 +34,7 @@ pub struct RedisConfig {
     pub(super) topology: Topology,
     pub(super) db: i64,
     pub(super) user: Option<String>,
-    pub(super) password: Option<Secret>,
+    pub(super) password: Option<Credential>,
     pub(super) tls: Option<Tls>,
     pub(super) allow_plaintext: bool,
     pub(super) resp3: bool,
@@ -88,7 +88,7 @@ pub(super) struct Sentinels {
     pub(super) primary: String,
     pub(super) role: SentinelRole,
     pub(super) user: Option<String>,
-    pub(super) password: Option<Secret>,
+    pub(super) password: Option<Credential>,
 }
 
 impl Default for RedisConfig {
@@ -178,10 +178,20 @@ impl RedisConfig {
     /// The login at the Sentinels themselves, where they ask for one; the user is
     /// `None` for a plain password. Without effect unless
     /// [`sentinel`](Self::sentinel) was called before.
-    pub fn sentinel_login(mut self, user: Option<&str>, password: impl Into<Secret>) -> Self {
+    pub fn sentinel_login(self, user: Option<&str>, password: impl Into<Secret>) -> Self {
+        self.sentinel_credential(user, password.into().into())
+    }
+
+    /// The same with the password in the first line of this file
+    /// (`REDIS_SENTINEL_PASSWORD_FILE`), which is read for each login.
+    pub fn sentinel_login_file(self, user: Option<&str>, path: impl AsRef<Path>) -> Self {
+        self.sentinel_credential(user, Credential::file(path))
+    }
+
+    pub(super) fn sentinel_credential(mut self, user: Option<&str>, password: Credential) -> Self {
         if let Topology::Sentinel(sentinels) = &mut self.topology {
             sentinels.user = user.map(str::to_owned);
-            sentinels.password = Some(password.into());
+            sentinels.password = Some(password);
         }
         self
     }
@@ -208,7 +218,15 @@ impl RedisConfig {
 
     /// The password.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.password = Some(password.into());
+        self.password = Some(password.into().into());
+        self
+    }
+
+    /// The password is the first line of this file (`REDIS_PASSWORD_FILE`), which is read for
+    /// each login: when it changes, new connections use the new one, and a login that was
+    /// refused is tried again at once.
+    pub fn password_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.password = Some(Credential::file(path));
         self
     }
 
@@ -304,8 +322,14 @@ impl RedisConfig {
             );
         }
         for (host, port) in hosts {
-            if host.is_empty() || host.chars().any(|c| c.is_control() || c.is_whitespace()) {
-                vars.mistake("REDIS_HOST", host, "a host name or IP address");
+            if !is_host(host) {
+                let accepted = "a host name or IP address, the port in REDIS_PORT";
+                let name = match &self.topology {
+                    Topology::Single(_) => "REDIS_HOST",
+                    Topology::Sentinel(_) => "REDIS_SENTINELS",
+                    Topology::Cluster(_) => "REDIS_CLUSTER_NODES",
+                };
+                vars.mistake(name, host, accepted);
             } else if self.forbids(host) {
                 vars.mistake(
                     "REDIS_SSL",
@@ -317,6 +341,14 @@ impl RedisConfig {
             if port == 0 {
                 vars.mistake("REDIS_PORT", "0", "1 to 65535");
             }
+        }
+        if self.tls.as_ref().is_some_and(|tls| !tls.allows_tls12()) {
+            vars.mistake(
+                "REDIS_SSL_MIN_VERSION",
+                "1.3",
+                "1.2, as the driver speaks 1.2 and 1.3 and can be told nothing else; \
+                 limit the server to 1.3 (tls-protocols)",
+            );
         }
         if self.db < 0 || (self.db != 0 && matches!(self.topology, Topology::Cluster(_))) {
             vars.mistake(

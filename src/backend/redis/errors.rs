@@ -1,18 +1,7 @@
 //! Redis errors in the crate's vocabulary.
 //!
-//! The driver knows few of the server's error codes, so the code itself decides:
-//!
-//! | code | kind |
-//! |---|---|
-//! | `NOAUTH` `WRONGPASS` | `Authentication` |
-//! | `NOPERM` `DENIED` | `Permission` |
-//! | `READONLY` `MOVED` `ASK` | `WrongRole` |
-//! | `LOADING` `BUSY` `TRYAGAIN` `CLUSTERDOWN` `MASTERDOWN` `NOREPLICAS`, too many clients | `Overloaded` |
-//! | `OOM` `MISCONF` | `ResourceLimit` |
-//! | `NOSCRIPT` `NOGROUP` `NOTBUSY` | `NotFound` |
-//! | `BUSYKEY` `BUSYGROUP` | `Constraint` |
-//! | `NOPROTO`; while connecting: database out of range | `Configuration` |
-//! | any other | `InvalidOperation` |
+//! The driver knows few of the server's error codes, so the code itself decides, by its
+//! [table](super::kind_of_answer).
 
 use std::error::Error as StdError;
 use std::io;
@@ -20,9 +9,20 @@ use std::sync::Arc;
 
 use redis::{ErrorKind as Driver, RedisError};
 
+use super::codes::{kind_of_code, kind_of_connect_code};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
-use crate::security::values_are_masked;
+use crate::security::{TlsSettings, values_are_masked};
+
+/// How messages about TLS name our settings.
+const TLS: TlsSettings = TlsSettings {
+    ca_file: "REDIS_SSL_CA_FILE",
+    client: "REDIS_SSL_CERT_FILE and REDIS_SSL_KEY_FILE",
+    address: "REDIS_HOST and REDIS_PORT",
+    host: "REDIS_HOST",
+    min_version: "REDIS_SSL_MIN_VERSION",
+    plaintext: "REDIS_SSL=false",
+};
 
 /// The kind of a driver's error on an established connection.
 pub(super) fn classify(error: &RedisError) -> ErrorKind {
@@ -36,29 +36,8 @@ pub(super) fn classify(error: &RedisError) -> ErrorKind {
             let text = error.detail().unwrap_or_default();
             error
                 .code()
-                .map_or(ErrorKind::Other, |code| classify_code(code, text))
+                .map_or(ErrorKind::Other, |code| kind_of_code(code, text))
         }
-    }
-}
-
-fn classify_code(code: &str, text: &str) -> ErrorKind {
-    match code {
-        "NOAUTH" | "WRONGPASS" => ErrorKind::Authentication,
-        "NOPERM" | "DENIED" => ErrorKind::Permission,
-        "READONLY" | "MOVED" | "ASK" => ErrorKind::WrongRole,
-        "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS" => {
-            ErrorKind::Overloaded
-        }
-        "OOM" | "MISCONF" => ErrorKind::ResourceLimit,
-        "NOSCRIPT" | "NOGROUP" | "NOTBUSY" => ErrorKind::NotFound,
-        "BUSYKEY" | "BUSYGROUP" => ErrorKind::Constraint,
-        "NOPROTO" => ErrorKind::Configuration,
-        "ERR" if text.starts_with("max number of clients") => ErrorKind::Overloaded,
-        // What servers before 6.0 say to a wrong or needless password.
-        "ERR" if text.contains("invalid password") || text.contains("AUTH") => {
-            ErrorKind::Authentication
-        }
-        _ => ErrorKind::InvalidOperation,
     }
 }
 
@@ -97,17 +76,24 @@ fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
 
 /// An error while connecting, with what to do about it.
 pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
+    if let Some(problem) = tls_problem(&error) {
+        let (kind, message) = TLS.explain(problem);
+        return Error::new(kind, Phase::Connect, message)
+            .with_endpoint(endpoint)
+            .with_source(Arc::new(error));
+    }
     let kind = match io_cause(&error) {
         Some(io) => classify_connect(io),
-        None if is_tls(&error) => ErrorKind::Connect(ConnectFailure::Tls),
         None => match classify(&error) {
             ErrorKind::ConnectionLost => ErrorKind::Connect(ConnectFailure::Refused),
-            ErrorKind::InvalidOperation if names_database(&error) => ErrorKind::Configuration,
-            kind => kind,
+            kind => answered(&error).map_or(kind, |(code, text)| kind_of_connect_code(code, text)),
         },
     };
     let hint = match kind {
         ErrorKind::Authentication => "; check REDIS_USER and REDIS_PASSWORD",
+        ErrorKind::Permission if error.code() == Some("DENIED") => {
+            "; set a password there, and REDIS_PASSWORD, or let it listen on loopback only"
+        }
         ErrorKind::Permission => "; check the ACL of REDIS_USER",
         ErrorKind::Connect(ConnectFailure::Refused) => {
             "; check REDIS_HOST and REDIS_PORT, that the server runs, and whether it wants TLS"
@@ -116,9 +102,13 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
             "; the server did not answer within REDIS_CONNECT_TIMEOUT"
         }
         ErrorKind::Connect(ConnectFailure::Dns) => "; check REDIS_HOST",
-        ErrorKind::Connect(ConnectFailure::Tls) => "; check REDIS_SSL and REDIS_SSL_CA_FILE",
-        ErrorKind::Configuration if names_database(&error) => "; check REDIS_DB",
-        ErrorKind::Overloaded => "; the server takes no more work for now",
+        ErrorKind::Configuration if error.code() == Some("NOPROTO") => "; set REDIS_PROTOCOL=2",
+        ErrorKind::Configuration if error.code() == Some("ERR") => "; check REDIS_DB",
+        ErrorKind::Overloaded if error.code() == Some("ERR") => {
+            "; lower the pools' sizes (POOL_MAX_CONNECTIONS) or raise maxclients there"
+        }
+        ErrorKind::Overloaded => "; the server takes no more work for now, it is tried again",
+        ErrorKind::ResourceLimit => "; see the server's log, its disk and its memory",
         _ => "",
     };
     // A server that does not know HELLO repeats the password in it.
@@ -161,21 +151,69 @@ pub(super) fn connecting_cluster(error: RedisError, endpoint: &str) -> Error {
     .with_endpoint(endpoint)
 }
 
-fn names_database(error: &RedisError) -> bool {
-    error
-        .detail()
-        .is_some_and(|text| text.contains("DB index") || text.contains("SELECT"))
+/// What the server answered, where it did: code and text.
+fn answered(error: &RedisError) -> Option<(&str, &str)> {
+    match error.kind() {
+        Driver::Server(_) | Driver::Extension => {
+            Some((error.code()?, error.detail().unwrap_or_default()))
+        }
+        _ => None,
+    }
 }
 
-fn is_tls(error: &RedisError) -> bool {
-    StdError::source(error)
-        .and_then(|source| source.downcast_ref::<Arc<dyn StdError + Send + Sync>>())
-        .is_some_and(|shared| shared.downcast_ref::<rustls::Error>().is_some())
+/// What to do about a command that the server refused.
+fn advice(error: &RedisError) -> Option<&'static str> {
+    let advice = match error.code()? {
+        "NOAUTH" => "set REDIS_PASSWORD",
+        "NOPERM" => "grant it in the ACL of the user (REDIS_USER)",
+        "READONLY" => {
+            "it is a replica: name the primary (REDIS_HOST), or the Sentinels that know it \
+             (REDIS_SENTINELS)"
+        }
+        "MOVED" | "ASK" => "it is a node of a Cluster: name its nodes (REDIS_CLUSTER_NODES)",
+        "CROSSSLOT" => "give the keys one slot by a {tag} that they share, or ask one by one",
+        "LOADING" => "it is reading its data from disk; it is tried again",
+        "BUSY" => "a script runs there: wait, or end it by SCRIPT KILL",
+        "NOREPLICAS" => "it has lost replicas: see min-replicas-to-write there",
+        "CLUSTERDOWN" => "nodes of the Cluster are missing: see CLUSTER INFO",
+        "MASTERDOWN" => "it has lost its primary: see replica-serve-stale-data there",
+        "OOM" => "raise maxmemory there, let it evict keys (maxmemory-policy), or keep less",
+        "MISCONF" => "see the server's log: it cannot write to its disk",
+        "NOSCRIPT" => "load it by SCRIPT LOAD, or send the script itself by EVAL",
+        "EXECABORT" => "see the errors of the commands before EXEC; none was executed",
+        _ => return None,
+    };
+    Some(advice)
+}
+
+fn with_advice(said: &str, error: &RedisError) -> String {
+    match advice(error) {
+        Some(advice) => format!("{said}; {advice}"),
+        None => said.to_owned(),
+    }
+}
+
+/// The TLS layer's own error, as it is or in an I/O error.
+fn tls_problem(error: &RedisError) -> Option<&rustls::Error> {
+    if let Some(io) = io_cause(error) {
+        return tls_cause(io);
+    }
+    let source = StdError::source(error)?;
+    let shared = source.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
+    shared.downcast_ref()
+}
+
+/// The server took the handshake for a command, and answers commands in plaintext.
+pub(super) fn without_tls(endpoint: &str) -> Error {
+    let kind = ErrorKind::Connect(ConnectFailure::Tls);
+    let message = TLS.no_tls("it answers PING in plaintext");
+    Error::new(kind, Phase::Connect, message).with_endpoint(endpoint)
 }
 
 /// An error on an established connection.
 pub(super) fn on_connection(error: RedisError, phase: Phase, endpoint: &str) -> Error {
-    Error::new(classify(&error), phase, text(&error))
+    let message = with_advice(&text(&error), &error);
+    Error::new(classify(&error), phase, message)
         .with_endpoint(endpoint)
         .with_driver_error(error)
 }
@@ -248,7 +286,8 @@ impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
         let kind = classify(&error);
         let lost = matches!(error.kind(), Driver::Io | Driver::Parse);
-        let ours = Self::new(kind, Phase::Operation, text(&error)).with_driver_error(error);
+        let message = with_advice(&text(&error), &error);
+        let ours = Self::new(kind, Phase::Operation, message).with_driver_error(error);
         if lost {
             ours.with_outcome_unknown()
         } else {
@@ -261,7 +300,7 @@ impl From<RedisError> for Error {
 mod tests {
     use redis::{RedisError, ServerErrorKind};
 
-    use super::{classify, classify_code, without_arguments};
+    use super::{classify, without_arguments};
     use crate::ErrorKind;
 
     #[test]
@@ -299,14 +338,6 @@ mod tests {
             let error = redis::make_extension_error(code.into(), None);
             assert_eq!(classify(&error), kind, "{code}");
         }
-        assert_eq!(
-            classify_code("ERR", "max number of clients reached"),
-            ErrorKind::Overloaded
-        );
-        assert_eq!(
-            classify_code("ERR", "syntax error"),
-            ErrorKind::InvalidOperation
-        );
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! The r2d2 manager: connects, logs in, checks, cleans.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use redis::cluster::ClusterClient;
-use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, cmd};
+use redis::{Cmd, ConnectionAddr, RedisResult, TlsCertificates, cmd};
 
 use super::cluster;
 use super::config::{Address, RedisConfig, Topology};
@@ -15,13 +14,14 @@ use super::errors;
 use super::operation::RedisCommand;
 use super::reply::Reply;
 use super::tls;
-use super::wire::{Login, converse, hello, open, remaining, resolve, set_name, timed_out};
+use super::wire::{Login, converse, hello, set_name, timed_out};
 use crate::backend::{self, Backend, Service, Traffic};
 use crate::config::Vars;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, moment_in};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
+use crate::security::{Credential, Secret, Watch, same, warn_unchecked};
 
 /// Makes connections to Redis.
 ///
@@ -35,9 +35,14 @@ use crate::pool::Reset;
 pub struct Redis {
     pub(super) config: RedisConfig,
     /// An address with the TLS parameters, where TLS is on.
-    tls: Option<ConnectionAddr>,
-    cluster: Option<ClusterClient>,
+    pub(super) tls: Option<ConnectionAddr>,
+    pem: Option<TlsCertificates>,
+    /// Of a Cluster: the driver's client, and the password that it was made with.
+    cluster: Mutex<Option<(Option<Secret>, ClusterClient)>>,
+    certificates: Arc<Watch>,
     endpoint: String,
+    /// Whether a server was reached with TLS, so that silence need not be explained.
+    pub(super) encrypted: AtomicBool,
     /// Where the next round of replicas begins.
     pub(super) turn: AtomicUsize,
 }
@@ -51,27 +56,50 @@ impl Redis {
         let mut mistakes = Vars::from_lookup(|_| None);
         config.check(&mut mistakes);
         mistakes.finish()?;
-        let certificates = config.tls.as_ref().map(tls::certificates).transpose()?;
+        let watch = Arc::default();
+        let certificates = config
+            .tls
+            .as_ref()
+            .map(|tls| tls::certificates(tls, &watch));
+        let certificates = certificates.transpose()?;
         let mut address = None;
         if let Some((tls, certificates)) = config.tls.as_ref().zip(certificates.as_ref()) {
             tls::ensure_provider();
             if tls.trusts_any_certificate() {
-                log::warn!("Redis: any certificate is trusted, so the server is not authenticated");
+                warn_unchecked("Redis");
             }
             address = Some(tls::address(tls, certificates.clone())?);
         }
-        let cluster = match &config.topology {
-            Topology::Cluster(nodes) => Some(cluster::client(&config, nodes, certificates)?),
-            _ => None,
-        };
         backend::adopt::<Self>();
-        Ok(Self {
+        let redis = Self {
             endpoint: endpoint(&config),
             tls: address,
-            cluster,
+            pem: certificates,
+            cluster: Mutex::new(None),
+            certificates: watch,
             config,
+            encrypted: AtomicBool::new(false),
             turn: AtomicUsize::new(fastrand::usize(..1024)),
-        })
+        };
+        if let Topology::Cluster(nodes) = &redis.config.topology {
+            redis.cluster_client(nodes)?;
+        }
+        Ok(redis)
+    }
+
+    /// The driver's client of a Cluster, which keeps the password.
+    fn cluster_client(&self, nodes: &[(String, u16)]) -> Result<ClusterClient, Error> {
+        let password = self.password()?;
+        let mut made = self.cluster.lock();
+        if let Some((used, client)) = &*made
+            && same(used.as_ref(), password.as_ref())
+        {
+            return Ok(client.clone());
+        }
+        let pem = self.pem.clone();
+        let client = cluster::client(&self.config, nodes, password.as_ref(), pem)?;
+        *made = Some((password, client.clone()));
+        Ok(client)
     }
 
     /// The settings.
@@ -83,101 +111,22 @@ impl Redis {
         &self.endpoint
     }
 
-    fn login(&self) -> Login<'_> {
+    /// The password as it is now.
+    pub(super) fn password(&self) -> Result<Option<Secret>, Error> {
+        let password = self.config.password.as_ref();
+        password.map(Credential::current).transpose()
+    }
+
+    pub(super) fn login<'a>(&'a self, password: Option<&'a Secret>) -> Login<'a> {
         Login {
             user: self.config.user.as_deref(),
-            password: self.config.password.as_ref(),
+            password,
         }
-    }
-
-    /// One connection to one server, logged in and ready, by the deadline.
-    pub(super) fn dial(
-        &self,
-        address: &Address,
-        deadline: Instant,
-    ) -> Result<redis::Connection, Error> {
-        let wanted = self.setup(self.login(), false);
-        self.dial_as(address, &wanted, self.login(), self.config.resp3, deadline)
-    }
-
-    pub(super) fn dial_as(
-        &self,
-        address: &Address,
-        setup: &[Cmd],
-        login: Login,
-        resp3: bool,
-        deadline: Instant,
-    ) -> Result<redis::Connection, Error> {
-        let endpoint = address.to_string();
-        let failed = |error: RedisError| errors::connecting(error, &endpoint);
-        let mut connection = match address {
-            Address::Unix(path) => open(ConnectionAddr::Unix(path.clone()), login, resp3, deadline),
-            Address::Tcp(host, port) => {
-                if self.config.forbids(host) {
-                    return Err(plaintext(host));
-                }
-                let found = resolve(host, *port, deadline).map_err(|error| {
-                    let kind = errors::classify_connect(&error);
-                    Error::new(kind, Phase::Connect, format!("{error}; check REDIS_HOST"))
-                        .with_endpoint(&*endpoint)
-                        .with_source(Arc::new(error))
-                })?;
-                self.open_tcp(host, *port, &found, login, resp3, deadline)
-            }
-        }
-        .map_err(failed)?;
-        converse(&mut connection, setup, deadline).map_err(failed)?;
-        let timeouts = connection
-            .set_read_timeout(self.config.read_timeout)
-            .and_then(|()| connection.set_write_timeout(self.config.write_timeout));
-        timeouts.map_err(failed)?;
-        Ok(connection)
-    }
-
-    /// Tries each address of the host, each with its share of the time left.
-    fn open_tcp(
-        &self,
-        host: &str,
-        port: u16,
-        found: &[SocketAddr],
-        login: Login,
-        resp3: bool,
-        deadline: Instant,
-    ) -> RedisResult<redis::Connection> {
-        if let Some(ConnectionAddr::TcpTls {
-            insecure,
-            tls_params,
-            ..
-        }) = &self.tls
-        {
-            // The driver looks the name up again, as it needs it for the certificate,
-            // and gives each address all the time that it is given.
-            let address = ConnectionAddr::TcpTls {
-                host: host.to_owned(),
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            };
-            let share = remaining(deadline)? / u32::try_from(found.len().max(1)).unwrap_or(1);
-            return open(address, login, resp3, Instant::now() + share);
-        }
-        let mut last = None;
-        for (index, address) in found.iter().enumerate() {
-            let left = u32::try_from(found.len() - index).unwrap_or(1);
-            let share = Instant::now() + remaining(deadline)? / left;
-            let ip = address.ip().to_string();
-            match open(ConnectionAddr::Tcp(ip, address.port()), login, resp3, share) {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
-            }
-        }
-        // An empty list was turned into an error when the name was resolved.
-        Err(last.unwrap_or_else(timed_out))
     }
 
     /// The commands that make a connection ours: after the driver's own `HELLO` on a
     /// new one, after `RESET` on a used one.
-    fn setup(&self, login: Login, used: bool) -> Vec<Cmd> {
+    pub(super) fn setup(&self, login: Login, used: bool) -> Vec<Cmd> {
         let mut commands = Vec::with_capacity(5);
         if used {
             commands.push(cmd("RESET"));
@@ -231,11 +180,13 @@ impl Redis {
     }
 
     fn clean(&self, conn: &mut RedisConnection) -> Result<(), Error> {
-        let deadline = Instant::now() + self.config.check_timeout;
+        let deadline = moment_in(self.config.check_timeout);
         let lost = |error| errors::on_connection(error, Phase::Validate, &self.endpoint);
-        match (&mut conn.inner, &self.cluster) {
+        match (&mut conn.inner, &self.config.topology) {
             (Inner::Single(connection), _) => {
-                converse(connection, &self.setup(self.login(), true), deadline).map_err(lost)?;
+                let password = self.password()?;
+                let setup = self.setup(self.login(password.as_ref()), true);
+                converse(connection, &setup, deadline).map_err(lost)?;
                 connection
                     .set_read_timeout(self.config.read_timeout)
                     .map_err(lost)?;
@@ -243,8 +194,11 @@ impl Redis {
                     .set_write_timeout(self.config.write_timeout)
                     .map_err(lost)?;
             }
-            (Inner::Cluster(_), Some(client)) => conn.inner = self.connect_cluster(client)?.inner,
-            (Inner::Cluster(_), None) => return Err(lost(timed_out())),
+            (Inner::Cluster(_), Topology::Cluster(nodes)) => {
+                let client = self.cluster_client(nodes)?;
+                conn.inner = self.connect_cluster(&client)?.inner;
+            }
+            (Inner::Cluster(_), _) => return Err(lost(timed_out())),
         }
         conn.noticed.clear();
         Ok(())
@@ -256,14 +210,13 @@ impl r2d2::ManageConnection for Redis {
     type Error = Error;
 
     fn connect(&self) -> Result<RedisConnection, Error> {
-        let deadline = Instant::now() + self.config.connect_timeout;
-        let connection = match (&self.config.topology, &self.cluster) {
-            (Topology::Single(address), _) => self.dial(address, deadline)?,
-            (Topology::Sentinel(sentinels), _) => self.discover(sentinels, deadline)?,
-            (Topology::Cluster(_), Some(client)) => return self.connect_cluster(client),
-            // `new` makes the client of every Cluster.
-            (Topology::Cluster(_), None) => {
-                return Err(errors::connecting(timed_out(), &self.endpoint));
+        let deadline = moment_in(self.config.connect_timeout);
+        let connection = match &self.config.topology {
+            Topology::Single(address) => self.dial(address, deadline)?,
+            Topology::Sentinel(sentinels) => self.discover(sentinels, deadline)?,
+            Topology::Cluster(nodes) => {
+                let client = self.cluster_client(nodes)?;
+                return self.connect_cluster(&client);
             }
         };
         let inner = Inner::Single(Box::new(connection));
@@ -343,10 +296,21 @@ impl Backend for Redis {
     }
 
     fn check(&self, conn: &mut RedisConnection) -> Result<Service, Error> {
-        self.ask(conn).map_err(|error| {
+        let service = self.ask(conn).map_err(|error| {
             conn.broken |= error.is_io_error();
             errors::on_connection(error, Phase::Validate, &self.endpoint)
-        })
+        })?;
+        Ok(service.with_certificates(self.certificates.certificates()))
+    }
+
+    fn credentials_changed(&self) -> Option<bool> {
+        let own = self.config.password.as_ref();
+        let of_sentinels = match &self.config.topology {
+            Topology::Sentinel(sentinels) => sentinels.password.as_ref(),
+            _ => None,
+        };
+        let both = own.into_iter().chain(of_sentinels);
+        both.filter_map(Credential::has_changed).max()
     }
 
     fn traffic(conn: &RedisConnection) -> Traffic {
@@ -369,14 +333,6 @@ fn endpoint(config: &RedisConfig) -> String {
         Topology::Cluster(nodes) => return list(nodes),
     };
     format!("{servers}/{}", config.db)
-}
-
-fn plaintext(host: &str) -> Error {
-    let message = format!(
-        "{host} is another host, and the connection would not be encrypted; \
-         set REDIS_SSL=true, or SECURITY_CONNECTION_ENCRYPTION=false"
-    );
-    Error::new(ErrorKind::Configuration, Phase::Connect, message)
 }
 
 impl std::fmt::Debug for Redis {

@@ -34,9 +34,11 @@
 mod arguments;
 mod batch;
 mod cluster;
+mod codes;
 mod commands;
 mod config;
 mod connection;
+mod dial;
 mod errors;
 mod manager;
 mod notice;
@@ -48,6 +50,7 @@ mod timed;
 mod tls;
 mod wire;
 
+pub use codes::kind_of_answer;
 pub use config::{RedisConfig, SentinelRole};
 pub use connection::RedisConnection;
 pub use manager::Redis;

@@ -14,6 +14,7 @@ use super::errors;
 use super::manager::{Redis, next_turn};
 use super::wire::{Login, remaining, set_name};
 use crate::error::{Error, ErrorKind, Phase};
+use crate::security::Credential;
 
 impl Redis {
     /// A connection to the server that the Sentinels name.
@@ -61,9 +62,11 @@ impl Redis {
         sentinels: &Sentinels,
         deadline: Instant,
     ) -> Result<Vec<Address>, Error> {
+        let password = sentinels.password.as_ref();
+        let password = password.map(Credential::current).transpose()?;
         let login = Login {
             user: sentinels.user.as_deref(),
-            password: sentinels.password.as_ref(),
+            password: password.as_ref(),
         };
         let mut setup = Vec::new();
         if let Some(password) = login.password {

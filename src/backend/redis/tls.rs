@@ -4,6 +4,10 @@
 //! crypto provider in the process's default.
 
 use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use redis::{ClientTlsConfig, ConnectionAddr, TlsCertificates};
@@ -11,13 +15,14 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::Tls;
+use crate::security::{Tls, Watch};
 
 /// The certificates for the driver. Names the system's authorities explicitly
-/// where no file is named, as the driver would take those compiled into it.
-pub(super) fn certificates(tls: &Tls) -> Result<TlsCertificates, Error> {
+/// where no file is named, as the driver would take those compiled into it. The watch learns
+/// when those in files expire.
+pub(super) fn certificates(tls: &Tls, watch: &Arc<Watch>) -> Result<TlsCertificates, Error> {
     // Fails on files that rustls cannot use, with the file's name in the message.
-    tls.client_config()?;
+    tls.client_config(watch)?;
     let root_cert = match tls.ca_pem()? {
         Some(pem) => Some(pem),
         None if tls.trusts_any_certificate() => None,
@@ -63,6 +68,28 @@ pub(super) fn address(tls: &Tls, certificates: TlsCertificates) -> Result<Connec
         address.set_danger_accept_invalid_hostnames(true);
     }
     Ok(address)
+}
+
+/// For how long a server may be silent in its first handshake before it is asked whether it
+/// speaks plaintext.
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
+
+/// Whether this server answers in plaintext. One that does takes a TLS handshake for the
+/// beginning of a command and waits for the rest, for ever. `PING` is all that is said.
+pub(super) fn speaks_plaintext(address: &SocketAddr, deadline: Instant) -> bool {
+    let answer = || {
+        let left = deadline.saturating_duration_since(Instant::now()) / 3;
+        let left = left.clamp(Duration::from_millis(1), SILENCE);
+        let mut stream = TcpStream::connect_timeout(address, left)?;
+        stream.set_write_timeout(Some(left))?;
+        stream.set_read_timeout(Some(left))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut first = [0];
+        stream.read_exact(&mut first)?;
+        Ok::<_, std::io::Error>(first[0])
+    };
+    // PONG, or that a login is wanted first.
+    answer().is_ok_and(|first| matches!(first, b'+' | b'-'))
 }
 
 /// The system's authorities as PEM, without those that rustls cannot use.

@@ -1,10 +1,12 @@
-//! Settings for metrics and health.
+//! Settings for metrics, health and the circuit breaker.
 
 use std::time::Duration;
 
 use r2d2::ManageConnection;
 
 use super::Builder;
+use crate::config::Vars;
+use crate::recovery::Breaker;
 
 impl<M: ManageConnection> Builder<M> {
     /// How often the pool's server is asked how it is; a minute by default, `None` for never.
@@ -49,5 +51,46 @@ impl<M: ManageConnection> Builder<M> {
     pub fn error_rate_window(mut self, requests: u32) -> Self {
         self.settings.error_rate_window = requests;
         self
+    }
+
+    /// When operations are no longer sent to a server that keeps failing; by default as
+    /// [`Breaker`] says, `None` for never.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// let pool = millpond::Pool::builder().breaker(None).build(manager)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn breaker(mut self, breaker: impl Into<Option<Breaker>>) -> Self {
+        self.settings.breaker = breaker.into();
+        self
+    }
+
+    /// Takes `POOL_BREAKER_FAILURES` (10; 0 for no circuit breaker), `POOL_BREAKER_RATE` (0.5)
+    /// and `POOL_BREAKER_SLOW_TIME` (none; seconds) from variables.
+    pub(super) fn breaker_from_vars(self, vars: &mut Vars<'_>) -> Self {
+        let mut breaker = Breaker::new();
+        let failures = vars.parse(
+            "POOL_BREAKER_FAILURES",
+            "a number, 0 for no circuit breaker",
+        );
+        if let Some(failures) = failures {
+            breaker = breaker.failures(failures);
+        }
+        let accepted = "a share of the calls, more than 0 and up to 1";
+        let mut share = 0.5;
+        if let Some(rate) = vars.parse::<f64>("POOL_BREAKER_RATE", accepted) {
+            if rate > 0.0 && rate <= 1.0 {
+                share = rate;
+                breaker = breaker.rate(rate, 50);
+            } else {
+                vars.mistake("POOL_BREAKER_RATE", &rate.to_string(), accepted);
+            }
+        }
+        if let Some(threshold) = vars.seconds("POOL_BREAKER_SLOW_TIME") {
+            breaker = breaker.slow(threshold, share);
+        }
+        self.breaker((failures != Some(0)).then_some(breaker))
     }
 }

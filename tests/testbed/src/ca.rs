@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -98,6 +99,8 @@ enum Validity {
     Now,
     Past,
     Future,
+    /// Until then, since 1970.
+    Until(Duration),
 }
 
 /// A certificate about to be issued; made by [`Ca::issue`].
@@ -136,6 +139,14 @@ impl Issue<'_> {
         self
     }
 
+    /// Valid for so long from now on.
+    #[must_use]
+    pub fn expiring_in(mut self, left: Duration) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.validity = Validity::Until(now.unwrap_or_default() + left);
+        self
+    }
+
     /// Issues it to a server.
     pub fn server(self) -> Identity {
         let name = self.names.first().cloned().unwrap_or_default();
@@ -166,12 +177,15 @@ impl Issue<'_> {
         params.use_authority_key_identifier_extension = true;
         params.subject_alt_names = self.names.iter().map(|name| alt_name(name)).collect();
         let (from, to) = match self.validity {
-            Validity::Now => (2020, 2080),
+            Validity::Now | Validity::Until(_) => (2020, 2080),
             Validity::Past => (2000, 2001),
             Validity::Future => (2090, 2095),
         };
         params.not_before = date_time_ymd(from, 1, 1);
-        params.not_after = date_time_ymd(to, 12, 31);
+        params.not_after = match self.validity {
+            Validity::Until(moment) => date_time_ymd(1970, 1, 1) + moment,
+            _ => date_time_ymd(to, 12, 31),
+        };
         let key = KeyPair::generate().expect("a new key");
         let cert = params
             .signed_by(&key, &self.ca.issuer)

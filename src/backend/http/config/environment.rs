@@ -1,8 +1,9 @@
 //! The `HTTP_*` variables.
 
-use super::HttpConfig;
+use super::{HttpConfig, Login};
 use crate::config::Vars;
 use crate::error::Error;
+use crate::security::{Secret, TLS_VERSIONS};
 
 impl HttpConfig {
     /// Reads the process's environment; `None` unless `HTTP_ENABLED` is true.
@@ -15,6 +16,7 @@ impl HttpConfig {
     /// | `HTTP_USER_AGENT` `HTTP_HEADERS` (`Name:value,Name:value`) | millpond/VERSION, none |
     /// | `HTTP_BEARER_TOKEN`, or `HTTP_USER` and `HTTP_PASSWORD`, or `HTTP_API_KEY` and `HTTP_API_KEY_HEADER` | none (X-API-Key) |
     /// | `HTTP_SSL_CA_FILE` `HTTP_SSL_CERT_FILE` `HTTP_SSL_KEY_FILE` | none |
+    /// | `HTTP_SSL_MIN_VERSION` | 1.2 |
     /// | `HTTP_KEEP_ALIVE` `HTTP_HEALTH_PATH` | true, none |
     /// | `SECURITY_CONNECTION_ENCRYPTION` `SECURITY_CERTIFICATE_VALIDATION` | true, true |
     ///
@@ -73,10 +75,10 @@ impl HttpConfig {
     }
 
     fn read_login(&mut self, vars: &mut Vars) {
-        let token = vars.secret_text("HTTP_BEARER_TOKEN");
+        let token = vars.credential("HTTP_BEARER_TOKEN");
         let user = vars.text("HTTP_USER");
-        let password = vars.secret_text("HTTP_PASSWORD");
-        let key = vars.secret_text("HTTP_API_KEY");
+        let password = vars.credential("HTTP_PASSWORD");
+        let key = vars.credential("HTTP_API_KEY");
         if [token.is_some(), user.is_some(), key.is_some()]
             .into_iter()
             .filter(|given| *given)
@@ -89,18 +91,18 @@ impl HttpConfig {
                 "one",
             );
         }
-        let mut config = std::mem::replace(self, Self::new(""));
+        let no_password = || Secret::from("").into();
         if let Some(token) = token {
-            config = config.bearer_token(token);
+            self.login = Some(Login::Bearer(token));
         }
         if let Some(user) = user {
-            config = config.basic_auth(user, password.unwrap_or_else(|| "".into()));
+            self.login = Some(Login::Basic(user, password.unwrap_or_else(no_password)));
         }
         if let Some(key) = key {
             let header = vars.text("HTTP_API_KEY_HEADER");
-            config = config.api_key(header.unwrap_or_else(|| "X-API-Key".into()), key);
+            let header = header.unwrap_or_else(|| "X-API-Key".into());
+            self.login = Some(Login::ApiKey(header, key));
         }
-        *self = config;
     }
 
     fn read_headers(&mut self, vars: &mut Vars) {
@@ -128,6 +130,9 @@ impl HttpConfig {
             self.allow_plaintext = !required;
         }
         let mut tls = std::mem::take(&mut self.tls);
+        if let Some(version) = vars.parse("HTTP_SSL_MIN_VERSION", TLS_VERSIONS) {
+            tls = tls.min_version(version);
+        }
         if let Some(path) = vars.text("HTTP_SSL_CA_FILE") {
             tls = tls.ca_file(path);
         }

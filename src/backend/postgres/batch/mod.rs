@@ -201,10 +201,12 @@ impl Batch<'_> {
     fn settled_by(&mut self, items: &[usize], error: postgres::Error, sent: bool) -> bool {
         let code = error.code().cloned();
         let error = self.blame(error, sent);
-        let lost = matches!(
-            error.kind(),
-            ErrorKind::ConnectionLost | ErrorKind::DeadlineExceeded
-        );
+        let lost = match error.kind() {
+            ErrorKind::ConnectionLost => true,
+            // At the server's own limit one of them was too slow.
+            ErrorKind::DeadlineExceeded => error.outcome_unknown() || self.deadline.is_over(),
+            _ => false,
+        };
         let read_only = code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
             && !items.iter().any(|item| self.operations[*item].is_read());
         if lost || read_only || code.is_some_and(|code| concerns_all(&code)) {

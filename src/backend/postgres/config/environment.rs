@@ -1,11 +1,9 @@
 //! The `DB_*` variables.
 
 use super::{PostgresConfig, SSL_MODES, TARGET_SESSIONS};
-use crate::config::Vars;
+use crate::config::{Vars, bare};
 use crate::error::Error;
-
-/// What a URL says too.
-const PARTS: &[&str] = &["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"];
+use crate::security::TLS_VERSIONS;
 
 impl PostgresConfig {
     /// Reads the process's environment; `None` unless `DB_HOST`, `DB_NAME` or
@@ -15,7 +13,8 @@ impl PostgresConfig {
     /// |---|---|
     /// | `DB_HOST` (several, or a socket folder: `a,b`) `DB_PORT` | localhost, 5432 |
     /// | `DB_NAME` `DB_USER` `DB_PASSWORD` (or `DB_PASSWORD_FILE`) | none |
-    /// | `DB_SSL_MODE` `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | prefer, none |
+    /// | `DB_SSL_MODE` `DB_SSL_MIN_VERSION` | prefer, 1.2 |
+    /// | `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | none |
     /// | `DB_APPLICATION_NAME` `DB_OPTIONS` `DB_TARGET_SESSION_ATTRS` | millpond, none, any |
     /// | `DB_CONNECT_TIMEOUT` `DB_CHECK_TIMEOUT` `DB_STATEMENT_TIMEOUT` | 10, 3, none (seconds) |
     /// | `DB_STATEMENT_CACHE` `DB_RESOLVE_UNKNOWN` | 256, false |
@@ -29,7 +28,7 @@ impl PostgresConfig {
 
     /// What the variables say; `None` unless they name a server.
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
-        let url = vars.url("DATABASE_URL", PARTS);
+        let url = vars.url("DATABASE_URL");
         if url.is_none() && vars.text("DB_HOST").is_none() && vars.text("DB_NAME").is_none() {
             return None;
         }
@@ -46,7 +45,7 @@ impl PostgresConfig {
         if let Some(hosts) = vars.text("DB_HOST") {
             self.hosts.clear();
             self.hosts_are_default = false;
-            let hosts = hosts.split(',').map(str::trim);
+            let hosts = hosts.split(',').map(|host| bare(host.trim()));
             self.hosts
                 .extend(hosts.map(|host| (super::Host::of(host), super::DEFAULT_PORT)));
         }
@@ -57,14 +56,17 @@ impl PostgresConfig {
         }
         self.database = vars.text("DB_NAME").or(self.database.take());
         self.user = vars.text("DB_USER").or(self.user.take());
-        if let Some(password) = vars.secret_text("DB_PASSWORD") {
+        if let Some(password) = vars.credential("DB_PASSWORD") {
             self.password = Some(password);
         }
         if let Some(mode) = vars.text("DB_SSL_MODE") {
-            match mode.parse() {
+            match mode.trim().parse() {
                 Ok(mode) => self.ssl_mode = mode,
                 Err(()) => vars.mistake("DB_SSL_MODE", &mode, SSL_MODES),
             }
+        }
+        if let Some(version) = vars.parse("DB_SSL_MIN_VERSION", TLS_VERSIONS) {
+            self.tls = std::mem::take(&mut self.tls).min_version(version);
         }
         if let Some(path) = vars.text("DB_SSL_CA_FILE") {
             self.tls = std::mem::take(&mut self.tls).ca_file(path);
@@ -82,7 +84,7 @@ impl PostgresConfig {
         }
         self.options = vars.text("DB_OPTIONS").or(self.options.take());
         if let Some(target) = vars.text("DB_TARGET_SESSION_ATTRS") {
-            match target.parse() {
+            match target.trim().parse() {
                 Ok(target) => self.target = target,
                 Err(()) => vars.mistake("DB_TARGET_SESSION_ATTRS", &target, TARGET_SESSIONS),
             }

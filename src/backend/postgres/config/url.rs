@@ -10,16 +10,17 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
-use crate::config::{ESCAPED, Vars, is_torn};
+use crate::config::{ESCAPED, Login, Vars, is_host, login, nearest_of};
 use crate::error::Error;
+use crate::security::Secret;
 
 impl PostgresConfig {
     /// Reads a URL such as
     /// `postgres://app:secret@db1,db2:5433/app?sslmode=verify-full&sslrootcert=/ca.pem`.
     ///
     /// Settings understood: `host`, `port`, `dbname`, `user`, `password`, `sslmode`,
-    /// `sslrootcert`, `sslcert`, `sslkey`, `application_name`, `options`,
-    /// `connect_timeout` (seconds), `keepalives_idle` (seconds), `tcp_user_timeout`
+    /// `sslrootcert`, `sslcert`, `sslkey`, `ssl_min_protocol_version`, `application_name`,
+    /// `options`, `connect_timeout` (seconds), `keepalives_idle` (seconds), `tcp_user_timeout`
     /// (milliseconds), `target_session_attrs`.
     ///
     /// # Errors
@@ -51,10 +52,20 @@ impl PostgresConfig {
             vars.mistake(name, "not a PostgreSQL URL", FORM);
             return;
         };
-        if is_torn(url) {
+        let login = login(url);
+        if login == Login::Astray {
             vars.mistake(name, "***", ESCAPED);
             return;
         }
+        let before = vars.count();
+        self.read_parts(name, rest, vars);
+        if login == Login::Doubtful && vars.retract(before) {
+            vars.mistake(name, "***", ESCAPED);
+        }
+    }
+
+    /// What follows the scheme.
+    fn read_parts(&mut self, name: &str, rest: &str, vars: &mut Vars<'_>) {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -80,6 +91,9 @@ impl PostgresConfig {
         let mut files = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if let Some(variable) = variable_of(key) {
+                vars.said_by_url(variable);
+            }
             match key {
                 "sslcert" => files.0 = Some(decoded(value)),
                 "sslkey" => files.1 = Some(decoded(value)),
@@ -97,18 +111,34 @@ impl PostgresConfig {
 
     fn set(&mut self, name: &str, key: &str, value: &str, vars: &mut Vars<'_>) {
         let wrong = |vars: &mut Vars<'_>, accepted: &str| {
+            // Where the `@` is missing, a host or a port is a password.
+            let value = if ["host", "port"].contains(&key) {
+                "***"
+            } else {
+                value
+            };
             vars.mistake(&format!("{name}, {key}"), value, accepted);
         };
+        let text = Some(value.to_owned()).filter(|value| !value.is_empty());
         match key {
-            "user" => self.user = Some(value.to_owned()),
-            "password" => self.password = Some(value.into()),
-            "dbname" => self.database = Some(value.to_owned()),
+            "user" => self.user = text,
+            "password" => self.password = Some(Secret::from(value).into()),
+            "dbname" => self.database = text,
             "host" => {
-                self.hosts_are_default = false;
-                self.hosts = value
-                    .split(',')
-                    .map(|host| (Host::of(host), DEFAULT_PORT))
-                    .collect();
+                let hosts = value.split(',').map(Host::of);
+                let is_good = |host: &Host| match host {
+                    Host::Tcp(name) => is_host(name),
+                    Host::Unix(_) => true,
+                };
+                if hosts.clone().all(|host| is_good(&host)) {
+                    self.hosts_are_default = false;
+                    self.hosts = hosts.map(|host| (host, DEFAULT_PORT)).collect();
+                } else {
+                    wrong(
+                        vars,
+                        "host names, IP addresses or socket folders, with commas",
+                    );
+                }
             }
             "port" => {
                 let ports: Vec<&str> = value.split(',').collect();
@@ -131,23 +161,31 @@ impl PostgresConfig {
                 Err(()) => wrong(vars, SSL_MODES),
             },
             "sslrootcert" => self.tls = std::mem::take(&mut self.tls).ca_file(value),
+            "ssl_min_protocol_version" => match value.parse() {
+                Ok(version) => self.tls = std::mem::take(&mut self.tls).min_version(version),
+                Err(()) => wrong(vars, "TLSv1.2 or TLSv1.3"),
+            },
             "application_name" => value.clone_into(&mut self.application_name),
-            "options" => self.options = Some(value.to_owned()),
+            "options" => self.options = text,
             "target_session_attrs" => match value.parse() {
                 Ok(target) => self.target = target,
                 Err(()) => wrong(vars, TARGET_SESSIONS),
             },
             "connect_timeout" | "keepalives_idle" | "tcp_user_timeout" => match value.parse() {
+                Ok(number) if number > 1_000_000_000 => wrong(vars, "at most 1000000000"),
                 Ok(0) if key == "connect_timeout" => wrong(vars, "whole seconds, from 1"),
                 Ok(number) => self.set_time(key, number),
                 Err(_) => wrong(vars, "a whole number"),
             },
-            // Perhaps a mistyped `password`: the value is not repeated.
-            _ => vars.mistake(
-                &format!("{name}, {key}"),
-                "***",
-                "one of the settings that PostgresConfig::from_url lists",
-            ),
+            // Perhaps a mistyped `password`, or what is left of one: nothing is repeated.
+            _ => {
+                let near = nearest_of(key, SETTINGS.into_iter());
+                let hint = near
+                    .map(|near| format!("; is it {near}?"))
+                    .unwrap_or_default();
+                let accepted = format!("{}{hint}", SETTINGS.join(", "));
+                vars.mistake(&format!("{name}, a setting"), "***", &accepted);
+            }
         }
     }
 
@@ -159,6 +197,40 @@ impl PostgresConfig {
             _ => self.tcp_user_timeout = some(Duration::from_millis),
         }
     }
+}
+
+/// What [`PostgresConfig::from_url`] understands.
+const SETTINGS: [&str; 15] = [
+    "host",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "options",
+    "connect_timeout",
+    "keepalives_idle",
+    "tcp_user_timeout",
+    "target_session_attrs",
+];
+
+/// The variable for this setting, where a setting in the URL overrules that in an earlier layer.
+fn variable_of(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "sslmode" => "DB_SSL_MODE",
+        "sslrootcert" => "DB_SSL_CA_FILE",
+        "sslcert" => "DB_SSL_CERT_FILE",
+        "sslkey" => "DB_SSL_KEY_FILE",
+        "application_name" => "DB_APPLICATION_NAME",
+        "options" => "DB_OPTIONS",
+        "target_session_attrs" => "DB_TARGET_SESSION_ATTRS",
+        "connect_timeout" => "DB_CONNECT_TIMEOUT",
+        _ => return None,
+    })
 }
 
 /// `host:port`, `[::1]:port` or a bare host; an absent port is empty.
@@ -190,7 +262,8 @@ mod tests {
         )
         .expect("a good URL");
         assert_eq!(config.user.as_deref(), Some("a@b"));
-        assert_eq!(config.password.as_ref().map(Secret::expose), Some("p/w:"));
+        let password = config.password.map(|password| password.current().unwrap());
+        assert_eq!(password.as_ref().map(Secret::expose), Some("p/w:"));
         assert_eq!(config.database.as_deref(), Some("d b"));
         assert_eq!(
             config.hosts,
@@ -212,7 +285,13 @@ mod tests {
         let message = PostgresConfig::from_url(url)
             .expect_err("mistakes")
             .to_string();
-        for part in ["port", "sslmode", "wat", "connect_timeout", "sslcert"] {
+        for part in [
+            "port",
+            "sslmode",
+            "keepalives_idle",
+            "connect_timeout",
+            "sslcert",
+        ] {
             assert!(message.contains(part), "{message}");
         }
         assert!(!message.contains("hunter2"), "{message}");

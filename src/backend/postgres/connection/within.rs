@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use postgres::Error;
 use postgres::error::SqlState;
 
-use super::super::errors::{cancelled_in_time, left_at_deadline, ours};
+use super::super::errors::{cancelled_in_time, leaves_open, left_at_deadline, ours};
 use super::super::fuse::{Lit, Then};
 use super::PostgresConnection;
 use crate::deadline::Deadline;
@@ -88,6 +88,7 @@ impl PostgresConnection {
         if error.code() == Some(&SqlState::QUERY_CANCELED) && self.fuse.has_cancelled() {
             return cancelled_in_time(error);
         }
+        let open = sent && leaves_open(&error);
         let error = match ours(error, Phase::Operation) {
             // A call after the one that the fuse ended.
             error if error.kind() == ErrorKind::ConnectionLost && self.fuse.is_blown() => {
@@ -95,11 +96,10 @@ impl PostgresConnection {
             }
             error => error,
         };
-        match error.kind() {
-            ErrorKind::ConnectionLost | ErrorKind::DeadlineExceeded if sent => {
-                error.with_outcome_unknown()
-            }
-            _ => error,
+        if open {
+            error.with_outcome_unknown()
+        } else {
+            error
         }
     }
 }

@@ -43,7 +43,7 @@ impl Postgres {
         for address in addresses {
             let fuse = Fuse::new();
             fuse.light(deadline.moment(), Then::GiveUp);
-            let mut settings = self.driver_config();
+            let mut settings = self.driver_config()?;
             settings
                 .host(name)
                 .hostaddr(address)
@@ -87,7 +87,7 @@ impl Postgres {
     ) -> Result<(PostgresConnection, Deadline), Error> {
         let deadline = Deadline::within(self.config.connect_timeout);
         probe::unix(folder, port, self.config.connect_timeout)?;
-        let mut settings = self.driver_config();
+        let mut settings = self.driver_config()?;
         settings
             .host_path(folder)
             .port(port)
@@ -102,7 +102,7 @@ impl Postgres {
         PostgresConnection::new(client, self.config.statement_cache, fuse, way.cloned())
     }
 
-    fn driver_config(&self) -> Config {
+    fn driver_config(&self) -> Result<Config, Error> {
         let ours = &self.config;
         let mut config = Config::new();
         config
@@ -112,7 +112,7 @@ impl Postgres {
             config.user(user);
         }
         if let Some(password) = &ours.password {
-            config.password(password.expose());
+            config.password(password.current()?.expose());
         }
         if let Some(database) = &ours.database {
             config.dbname(database);
@@ -153,7 +153,7 @@ impl Postgres {
                 );
             }
         });
-        config
+        Ok(config)
     }
 
     /// Whether this is the kind of server that is wanted.

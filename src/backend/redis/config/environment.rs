@@ -1,18 +1,14 @@
 //! The `REDIS_*` variables.
 
-use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology};
-use crate::config::Vars;
+use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology, url};
+use crate::config::{Vars, bare};
 use crate::error::Error;
-use crate::security::Tls;
+use crate::security::{TLS_VERSIONS, Tls};
 
-/// What a URL says too.
-const PARTS: &[&str] = &[
-    "REDIS_HOST",
-    "REDIS_PORT",
-    "REDIS_DB",
-    "REDIS_USER",
-    "REDIS_PASSWORD",
-    "REDIS_SSL",
+/// Parameters of a URL that overrule variables of earlier layers.
+const ASKED: [(&str, &str); 2] = [
+    ("protocol", "REDIS_PROTOCOL"),
+    ("client_name", "REDIS_CLIENT_NAME"),
 ];
 
 impl RedisConfig {
@@ -23,7 +19,8 @@ impl RedisConfig {
     /// |---|---|
     /// | `REDIS_HOST` `REDIS_PORT` `REDIS_DB` | localhost, 6379, 0 |
     /// | `REDIS_USER` `REDIS_PASSWORD` (or `REDIS_PASSWORD_FILE`) | none |
-    /// | `REDIS_SSL` `REDIS_SSL_CA_FILE` `REDIS_SSL_CERT_FILE` `REDIS_SSL_KEY_FILE` | false, none |
+    /// | `REDIS_SSL` `REDIS_SSL_MIN_VERSION` | false, 1.2 |
+    /// | `REDIS_SSL_CA_FILE` `REDIS_SSL_CERT_FILE` `REDIS_SSL_KEY_FILE` | none |
     /// | `REDIS_DECODE_RESPONSES` `REDIS_PROTOCOL` `REDIS_CLIENT_NAME` | true, 2, millpond |
     /// | `REDIS_CONNECT_TIMEOUT` `REDIS_READ_TIMEOUT` `REDIS_WRITE_TIMEOUT` `REDIS_CHECK_TIMEOUT` | 10, 30, 30, 3 (seconds) |
     /// | `REDIS_SENTINELS` (`host:port,...`) `REDIS_SENTINEL_MASTER` `REDIS_SENTINEL_ROLE` | none, none, master |
@@ -40,14 +37,21 @@ impl RedisConfig {
 
     /// What the variables say; `None` unless Redis is on.
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
-        let url = vars.url("REDIS_URL", PARTS);
+        let url = vars.url("REDIS_URL");
         if !vars.flag("REDIS_ENABLED").unwrap_or(url.is_some()) {
             return None;
         }
         let mut config = Self::new();
         if let Some(url) = url {
             match Self::new().with_url(url.expose()) {
-                Ok(read) => config = read,
+                Ok(read) => {
+                    for (name, variable) in ASKED {
+                        if url::asks(url.expose(), name) {
+                            vars.said_by_url(variable);
+                        }
+                    }
+                    config = read;
+                }
                 Err(mistake) => vars.mistake(
                     "REDIS_URL",
                     "***",
@@ -66,7 +70,7 @@ impl RedisConfig {
     fn read_servers(&mut self, vars: &mut Vars) {
         if let Topology::Single(Address::Tcp(host, port)) = &mut self.topology {
             if let Some(given) = vars.text("REDIS_HOST") {
-                *host = given;
+                bare(given.trim()).clone_into(host);
             }
             if let Some(given) = vars.parse("REDIS_PORT", "1 to 65535") {
                 *port = given;
@@ -87,14 +91,14 @@ impl RedisConfig {
         if let Some(sentinels) = sentinels {
             let primary = vars.text("REDIS_SENTINEL_MASTER").unwrap_or_default();
             let mut config = std::mem::take(self).sentinel(primary, sentinels);
-            match vars.text("REDIS_SENTINEL_ROLE").as_deref() {
+            match vars.text("REDIS_SENTINEL_ROLE").as_deref().map(str::trim) {
                 None | Some("master" | "primary") => {}
                 Some("replica" | "slave") => config = config.sentinel_role(SentinelRole::Replica),
                 Some(other) => vars.mistake("REDIS_SENTINEL_ROLE", other, "master or replica"),
             }
-            if let Some(password) = vars.secret_text("REDIS_SENTINEL_PASSWORD") {
+            if let Some(password) = vars.credential("REDIS_SENTINEL_PASSWORD") {
                 let user = vars.text("REDIS_SENTINEL_USER");
-                config = config.sentinel_login(user.as_deref(), password);
+                config = config.sentinel_credential(user.as_deref(), password);
             }
             *self = config;
         }
@@ -107,7 +111,7 @@ impl RedisConfig {
         if let Some(user) = vars.text("REDIS_USER") {
             self.user = Some(user);
         }
-        if let Some(password) = vars.secret_text("REDIS_PASSWORD") {
+        if let Some(password) = vars.credential("REDIS_PASSWORD") {
             self.password = Some(password);
         }
     }
@@ -123,6 +127,7 @@ impl RedisConfig {
         if let Some(allowed) = vars.flag("SECURITY_CONNECTION_ENCRYPTION") {
             self.allow_plaintext = !allowed;
         }
+        let version = vars.parse("REDIS_SSL_MIN_VERSION", TLS_VERSIONS);
         let validate = vars.flag("SECURITY_CERTIFICATE_VALIDATION") != Some(false);
         let ca_file = vars.text("REDIS_SSL_CA_FILE");
         let certificate = vars.text("REDIS_SSL_CERT_FILE");
@@ -137,6 +142,9 @@ impl RedisConfig {
         self.tls = self.tls.take().map(|mut tls: Tls| {
             if let Some(path) = ca_file {
                 tls = tls.ca_file(path);
+            }
+            if let Some(version) = version {
+                tls = tls.min_version(version);
             }
             if let Some((certificate, key)) = certificate.zip(key) {
                 tls = tls.client_certificate(certificate, key);

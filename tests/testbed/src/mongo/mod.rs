@@ -7,6 +7,7 @@ mod wire;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,11 @@ impl MongoMember {
     /// The port on loopback.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// Where its log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.join("log")
     }
 
     /// Whether the server says so of itself in its reply to `hello`.

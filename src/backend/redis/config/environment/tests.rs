@@ -89,7 +89,7 @@ fn the_url_is_overruled_by_single_variables() {
         Some(&Address::Tcp("cache.internal".into(), 7000))
     );
     assert_eq!(config.db, 6);
-    assert_eq!(config.password.unwrap().expose(), "p@ss");
+    assert_eq!(config.password.unwrap().current().unwrap().expose(), "p@ss");
 }
 
 #[test]

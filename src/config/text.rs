@@ -1,0 +1,154 @@
+//! Texts from outside: how they are shown, and whether they can be a host's name.
+
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
+use std::net::IpAddr;
+
+/// A wrong value is shown so far.
+const SHOWN: usize = 100;
+
+/// What is said of a URL that cannot be what was meant.
+#[cfg(feature = "_net")]
+pub(crate) const ESCAPED: &str =
+    "a URL in whose user and password `@` is written %40, `:` %3A, `/` %2F, `?` %3F and `#` %23";
+
+/// A text from outside as one can print it: on one line, and not endless. Somebody may have put
+/// a URL with a password where it does not belong.
+pub(crate) fn shown(value: &str) -> String {
+    let has_login = value.contains('@') && !value.starts_with('/');
+    if has_login || value.contains("://") {
+        return "***".to_owned();
+    }
+    printable(value)
+}
+
+/// A text that is no secret as one can print it: on one line, and not endless.
+pub(crate) fn printable(value: &str) -> String {
+    let mut shown = String::new();
+    for letter in value.chars().take(SHOWN) {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    if value.chars().nth(SHOWN).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// Whether this can be a host: an IP address without brackets, or a name. A port, a login or a
+/// path is none of it.
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
+pub(crate) fn is_host(text: &str) -> bool {
+    let odd = |letter: char| {
+        letter.is_control()
+            || letter.is_whitespace()
+            || ":/\\@?#[]<>\"'`,;%*|(){}&=!$^+~".contains(letter)
+    };
+    let zone = text.split_once('%').map_or(text, |(address, _)| address);
+    let is_address = || zone.parse::<IpAddr>().is_ok();
+    !text.is_empty() && text.len() <= 255 && (!text.contains(odd) || is_address())
+}
+
+/// An IP address without the brackets that URLs put around it; anything else as it is.
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
+pub(crate) fn bare(host: &str) -> &str {
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    inner.filter(|inner| inner.contains(':')).unwrap_or(host)
+}
+
+/// The parts of a URL where a password with a bare `/`, `?` or `#` in it would end up.
+#[cfg(feature = "_net")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// Where it belongs, if there is one.
+    InPlace,
+    /// Perhaps behind the host: what is wrong there is not repeated.
+    Doubtful,
+    /// Behind the host: no database is called so.
+    Astray,
+}
+
+/// Where the login of this URL seems to be.
+#[cfg(feature = "_net")]
+pub(crate) fn login(url: &str) -> Login {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let (path, more) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
+    if path.contains('@') && !authority.is_empty() {
+        Login::Astray
+    } else if more.contains('@') && !authority.is_empty() && !authority.contains('@') {
+        Login::Doubtful
+    } else {
+        Login::InPlace
+    }
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_short_on_one_line_and_no_login() {
+        assert_eq!(shown("many"), "many");
+        assert_eq!(shown("a\nb\u{1b}[31m\0"), "a\\nb\\u{1b}[31m\\u{0}");
+        assert_eq!(shown("postgres://h"), "***");
+        assert_eq!(shown("app:hunter2@h"), "***");
+        let long = shown(&"é".repeat(1 << 20));
+        assert_eq!(long.chars().count(), SHOWN + 3);
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for good in [
+            "localhost",
+            "db_1.internal",
+            "10.0.0.1",
+            "::1",
+            "fe80::1%eth0",
+            "käse.example",
+        ] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "", "a b", "a:5432", "u@h", "http://h", "[::1]", "a/b", "a%", "a\0",
+        ] {
+            assert!(!is_host(bad), "{bad}");
+        }
+        assert!(!is_host(&"a".repeat(256)));
+        assert_eq!((bare("[::1]"), bare("[a]"), bare("h")), ("::1", "[a]", "h"));
+    }
+
+    #[test]
+    fn a_login_that_is_not_escaped_is_seen() {
+        for (url, found) in [
+            ("postgres://u:p@h/d?application_name=a@b", Login::InPlace),
+            ("postgres:///d?host=/run/a@b", Login::InPlace),
+            ("unix:///run/a@b.sock", Login::InPlace),
+            ("postgres://u:p/w@h/d", Login::Astray),
+            ("postgres://u:p?w@h/d", Login::Doubtful),
+            ("redis://u:p#w@h", Login::Doubtful),
+        ] {
+            assert_eq!(login(url), found, "{url}");
+        }
+    }
+}

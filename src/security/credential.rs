@@ -1,0 +1,173 @@
+//! A password, token or key for logging in, which may change while the program runs.
+//!
+//! It is given once, or it is the first line of a file: that is read again for each login, since
+//! a login costs far more than reading a small file, and no time stamp tells for certain that a
+//! file has changed (two changes within a tick of the clock, a file that was moved into place).
+//! A login that was refused is worth another attempt as soon as the file says something else
+//! than was used for it ([`Credential::has_changed`]). While the file cannot be read, as between
+//! two versions of it, what it said last is used.
+//!
+//! Each manager has its own: a clone remembers by itself what it was used for.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::seal::{SEALED, SealingKey};
+use super::secret::{Secret, read_secret};
+use crate::error::{Error, ErrorKind, Phase};
+
+pub(crate) struct Credential {
+    origin: Origin,
+    /// What was used last, of one that comes from a file.
+    used: Mutex<Option<Secret>>,
+}
+
+#[derive(Clone)]
+enum Origin {
+    Given(Secret),
+    /// What opens it, if it is sealed.
+    File(PathBuf, Option<Arc<SealingKey>>),
+}
+
+impl Credential {
+    /// The first line of this file.
+    pub(crate) fn file(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        // The program may change its working directory.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self {
+            origin: Origin::File(path, None),
+            used: Mutex::new(None),
+        }
+    }
+
+    /// The same, which may be sealed with this key.
+    pub(crate) fn opened_with(mut self, key: Option<SealingKey>) -> Self {
+        if let Origin::File(_, opener) = &mut self.origin {
+            *opener = key.map(Arc::new);
+        }
+        self
+    }
+
+    /// The secret as it is now, for a login.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the file cannot be read and never could.
+    pub(crate) fn current(&self) -> Result<Secret, Error> {
+        let (path, key) = match &self.origin {
+            Origin::Given(secret) => return Ok(secret.clone()),
+            Origin::File(path, key) => (path, key),
+        };
+        let read = read(path, key.as_deref());
+        let mut used = self.used.lock();
+        match (read, &*used) {
+            (Ok(secret), _) => {
+                *used = Some(secret.clone());
+                Ok(secret)
+            }
+            (Err(_), Some(last)) => Ok(last.clone()),
+            (Err(error), None) => {
+                let message = format!(
+                    "the file of the secret, {}, cannot be read: {error}",
+                    path.display()
+                );
+                let error = Arc::new(error);
+                Err(
+                    Error::new(ErrorKind::Configuration, Phase::Connect, message)
+                        .with_source(error),
+                )
+            }
+        }
+    }
+
+    /// Whether the next login would use another secret than the last one did; `None` for one
+    /// that never changes. Reads the file.
+    pub(crate) fn has_changed(&self) -> Option<bool> {
+        let Origin::File(path, key) = &self.origin else {
+            return None;
+        };
+        let secret = read(path, key.as_deref()).ok();
+        let other = |secret: Secret| !same(self.used.lock().as_ref(), Some(&secret));
+        Some(secret.is_some_and(other))
+    }
+}
+
+/// Whether these are the same secret, or both none.
+pub(crate) fn same(one: Option<&Secret>, other: Option<&Secret>) -> bool {
+    one.map(Secret::expose) == other.map(Secret::expose)
+}
+
+fn read(path: &Path, key: Option<&SealingKey>) -> io::Result<Secret> {
+    let secret = read_secret(&path.to_string_lossy())?;
+    match key {
+        Some(key) if secret.expose().trim_start().starts_with(SEALED) => {
+            key.open(secret.expose()).map_err(io::Error::other)
+        }
+        _ => Ok(secret),
+    }
+}
+
+impl Clone for Credential {
+    fn clone(&self) -> Self {
+        Self {
+            origin: self.origin.clone(),
+            used: Mutex::new(self.used.lock().clone()),
+        }
+    }
+}
+
+impl From<Secret> for Credential {
+    fn from(secret: Secret) -> Self {
+        Self {
+            origin: Origin::Given(secret),
+            used: Mutex::new(None),
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Given(secret) => secret.fmt(f),
+            Origin::File(path, _) => write!(f, "*** (from {})", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_again() {
+        let path = std::env::temp_dir().join(format!("millpond-credential-{}", fastrand::u64(..)));
+        let credential = Credential::file(&path);
+        let error = credential.current().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.message().contains("millpond-credential-"), "{error}");
+        assert_eq!(credential.has_changed(), Some(false));
+
+        std::fs::write(&path, "hunter2\n").unwrap();
+        assert_eq!(credential.has_changed(), Some(true));
+        assert_eq!(credential.current().unwrap().expose(), "hunter2");
+        assert_eq!(credential.has_changed(), Some(false));
+        assert!(!format!("{credential:?}").contains("hunter2"));
+
+        let other = credential.clone();
+        std::fs::write(&path, "hunter3\n").unwrap();
+        assert_eq!(credential.has_changed(), Some(true));
+        assert_eq!(other.has_changed(), Some(true));
+        assert_eq!(credential.current().unwrap().expose(), "hunter3");
+        assert_eq!(credential.has_changed(), Some(false));
+        assert_eq!(other.has_changed(), Some(true), "it has not used it yet");
+
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(credential.has_changed(), Some(false));
+        assert_eq!(credential.current().unwrap().expose(), "hunter3");
+        assert_eq!(Credential::from(Secret::from("x")).has_changed(), None);
+    }
+}
