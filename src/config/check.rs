@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -148,33 +148,38 @@ impl Asked {
     /// The time was over.
     fn silent(&self, timeout: Duration) -> Error {
         let seconds = timeout.as_secs_f64();
-        if self.reached.load(Relaxed) {
-            let message = format!(
-                "connected, but no answer to the check within {seconds} s: the server hangs, or \
-                 is overloaded"
-            );
-            return Error::new(ErrorKind::DeadlineExceeded, Phase::Validate, message);
-        }
         let known = BACKENDS
             .iter()
             .find(|(name, ..)| *name == self.pool.backend);
-        let check = known.map_or(String::new(), |(_, prefix, url)| match *url {
-            "HTTP_BASE_URL" => format!(" ({url})"),
-            url => format!(" ({prefix}HOST and {prefix}PORT, or {url})"),
+        let settings = known.map_or(String::new(), |(_, prefix, url)| match *url {
+            "HTTP_BASE_URL" => url.to_string(),
+            url => format!("{prefix}HOST and {prefix}PORT, or {url}"),
         });
+        if self.reached.load(Relaxed) {
+            let message = format!(
+                "connected, but no answer to the check within {seconds} s: the server hangs, or \
+                 is overloaded; look there, or check whether it is the right one ({settings})"
+            );
+            return Error::new(ErrorKind::DeadlineExceeded, Phase::Validate, message);
+        }
         let message = format!(
             "no answer within {seconds} s: the server hangs, or a firewall drops what is sent; \
-             check host and port{check}, then the server"
+             check host and port ({settings}), then the server"
         );
         let kind = ErrorKind::Connect(ConnectFailure::Timeout);
         Error::new(kind, Phase::Connect, message)
     }
 
     fn health(self, answer: Result<Service, Error>) -> PoolHealth {
-        let (service, reason) = match answer {
+        let (service, reasons) = match answer {
             Ok(service) => {
+                let now = SystemTime::now();
                 let refuses = !self.read_only && service.writable == Some(false);
-                (Some(service), refuses.then(Reason::read_only))
+                let certificates = service.certificates.iter();
+                let expiring = certificates.filter_map(|certificate| certificate.reason(now));
+                let reasons = refuses.then(Reason::read_only).into_iter().chain(expiring);
+                let reasons = reasons.collect();
+                (Some(service), reasons)
             }
             Err(error) => {
                 let concern = match error.phase() {
@@ -183,15 +188,19 @@ impl Asked {
                 };
                 let text = format!("{}: {}", error.kind(), error.message());
                 let reason = Reason::new(Health::Down, concern, text).with_error(error.kind());
-                (None, Some(reason))
+                (None, vec![reason])
             }
         };
         PoolHealth {
             pool: self.pool.pool,
             backend: self.pool.backend,
             endpoint: self.pool.endpoint,
-            health: reason.as_ref().map_or(Health::Up, |reason| reason.health),
-            reasons: reason.into_iter().collect(),
+            health: reasons
+                .iter()
+                .map(|reason: &Reason| reason.health)
+                .max()
+                .unwrap_or_default(),
+            reasons,
             service,
             checked: Some(Duration::ZERO),
         }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use millpond::backend::{Encryption, Role, Service};
 use millpond::config::Mistake;
-use millpond::health::{Concern, HealthReport, PoolHealth};
+use millpond::health::{CertificateOf, Concern, HealthReport, PoolHealth};
 use millpond::{Config, Error, Health};
 use serde::Serialize;
 
@@ -149,7 +150,7 @@ impl Report {
         let mut table = Table::new(&[
             ("pool", 18),
             ("server", 0),
-            ("tls", 18),
+            ("tls", 17),
             ("version", 14),
             ("role", 10),
             ("latency", 9),
@@ -164,7 +165,7 @@ impl Report {
             table.row(vec![
                 plain(&*health.pool),
                 plain(&*health.endpoint),
-                or_dash(None),
+                or_dash(service.map(tls)),
                 or_dash(version.map(str::to_owned)),
                 or_dash(
                     service
@@ -237,10 +238,14 @@ impl PoolReport {
     fn advice(&self) -> String {
         let mut text = String::new();
         for reason in &self.health.reasons {
-            let name = &self.health.pool;
-            let head = format!("{}: ", painted(name, of(exit_of(reason.health)).bold()));
-            let reason = wrapped(&reason.text, name.chars().count() + 2, 4);
-            let _ = write!(text, "\n{head}{reason}\n");
+            let (name, server) = (&self.health.pool, &self.health.endpoint);
+            let style = of(exit_of(reason.health)).bold();
+            let said = wrapped(
+                &format!("({server}): {reason}"),
+                name.chars().count() + 1,
+                4,
+            );
+            let _ = write!(text, "\n{} {said}\n", painted(name, style));
         }
         if self.settings.is_empty() {
             return text;
@@ -259,6 +264,27 @@ impl PoolReport {
     }
 }
 
+/// How the connection is encrypted, and until when the server's certificate is good.
+fn tls(service: &Service) -> String {
+    let mut text = match service.encryption {
+        Encryption::None => "none",
+        Encryption::Tls => "yes",
+        Encryption::Tls12 => "1.2",
+        Encryption::Tls13 => "1.3",
+        _ => "unknown",
+    }
+    .to_owned();
+    let mut certificates = service.certificates.iter();
+    let of_server = certificates.find(|certificate| certificate.of == CertificateOf::Server);
+    let expires = of_server.and_then(|certificate| certificate.expires_at.try_into().ok());
+    if let Some(expires) = expires {
+        let expires: jiff::Timestamp = expires;
+        // The day of `2026-11-30T12:00:00Z`.
+        let _ = write!(text, " to {:.10}", expires.to_string());
+    }
+    text
+}
+
 /// In a word or two.
 fn verdict(health: &PoolHealth) -> String {
     let Some(worst) = health.reasons.iter().max_by_key(|reason| reason.health) else {
@@ -266,13 +292,13 @@ fn verdict(health: &PoolHealth) -> String {
     };
     match (worst.concern, worst.error) {
         (Concern::ReadOnly, _) => "read-only".to_owned(),
+        (Concern::Certificate, _) => "certificate expires".to_owned(),
         (_, Some(kind)) => kind.to_string(),
         (_, None) => health.health.to_string(),
     }
 }
 
-fn role(role: millpond::backend::Role) -> Option<&'static str> {
-    use millpond::backend::Role;
+fn role(role: Role) -> Option<&'static str> {
     match role {
         Role::Primary => Some("primary"),
         Role::Replica => Some("replica"),
