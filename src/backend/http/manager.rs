@@ -107,14 +107,19 @@ impl Http {
 
     fn unwell(&self, error: Error) -> Error {
         let kind = error.kind();
-        let message = if kind == ErrorKind::DeadlineExceeded {
-            let limit = self.config.check_timeout;
-            format!(
-                "no answer to a health check within {limit:?} (HTTP_CHECK_TIMEOUT); check \
-                 HTTP_BASE_URL, or whether the service hangs"
-            )
-        } else {
-            error.message().to_owned()
+        let message = match kind {
+            ErrorKind::DeadlineExceeded => {
+                let limit = self.config.check_timeout;
+                format!(
+                    "no answer to a health check within {limit:?} (HTTP_CHECK_TIMEOUT); check \
+                     HTTP_BASE_URL, or whether the service hangs"
+                )
+            }
+            ErrorKind::ConnectionLost => format!(
+                "{}; is it an HTTP service, and not one for https? check HTTP_BASE_URL",
+                error.message()
+            ),
+            _ => error.message().to_owned(),
         };
         Error::new(kind, Phase::Validate, message)
             .with_endpoint(&*self.endpoint)

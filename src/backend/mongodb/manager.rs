@@ -234,6 +234,9 @@ impl Shared {
             ErrorKind::ConnectionLost if phase == Phase::Connect => {
                 "; the server hung up: does it require TLS (MONGODB_SSL), or speak none?"
             }
+            ErrorKind::Other if phase == Phase::Connect => {
+                "; is it a MongoDB server? check host and port (MONGODB_HOST, MONGODB_PORT)"
+            }
             _ => "",
         };
         self.error(kind, phase, format!("{what}{advice}"))
