@@ -131,7 +131,7 @@ impl Asked {
         let ask = move || {
             // Whoever asked may have left.
             let answer = |answer| drop(to.send((number, answer)));
-            let tried = catch_unwind(AssertUnwindSafe(|| plan.try_out(&reached, &answer)));
+            let tried = catch_unwind(AssertUnwindSafe(|| plan.try_out(&reached, answer)));
             if tried.is_err() {
                 let message = "the driver panicked; its message is on standard error";
                 answer(Err(Error::new(ErrorKind::Other, Phase::Connect, message)));

@@ -60,7 +60,8 @@ fn show(args: &Args) -> Shown {
         }
     };
     let mut settings = config.settings();
-    settings.retain(|setting| args.all || setting.source != Source::Default);
+    let is_said = |setting: &Setting| setting.source != Source::Default && setting.value.is_some();
+    settings.retain(|setting| args.all || is_said(setting));
     let mistakes = config.mistakes();
     let pools = config.plan().unwrap_or_default();
     let mut warnings = config.warnings();

@@ -82,9 +82,9 @@ impl<'a> Settings<'a> {
         };
         Some(Hint {
             variable: shared.variable,
+            is_set: *source != Source::Default && value.is_some(),
             value,
             source: text,
-            is_set: *source != Source::Default,
         })
     }
 
