@@ -35,10 +35,10 @@ mod tests;
 mod text;
 mod vars;
 
-#[cfg(feature = "postgres")]
-pub(crate) use self::known::nearest_of;
 #[cfg(feature = "_net")]
 pub use self::check::PlannedPool;
+#[cfg(feature = "postgres")]
+pub(crate) use self::known::nearest_of;
 #[cfg(feature = "_net")]
 pub use self::layers::{Config, Setting, Value};
 #[cfg(feature = "_net")]

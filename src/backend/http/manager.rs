@@ -209,11 +209,13 @@ impl Backend for Http {
             .probe(method, path, self.config.check_timeout)
             // Without a health path any answer but a failure means that it is there, unless it
             // refuses the login.
-            .and_then(|response| match (&self.config.health_path, response.status()) {
-                (None, 401) if self.logs_in() => response.error_for_status(),
-                (None, ..500) => Ok(response),
-                _ => response.error_for_status(),
-            })
+            .and_then(
+                |response| match (&self.config.health_path, response.status()) {
+                    (None, 401) if self.logs_in() => response.error_for_status(),
+                    (None, ..500) => Ok(response),
+                    _ => response.error_for_status(),
+                },
+            )
             .map_err(|error| self.unwell(error))?;
         let mut service = Service::new(Role::Unknown, start.elapsed());
         service.version = response.header("server").map(str::to_owned);

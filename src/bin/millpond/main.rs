@@ -6,10 +6,7 @@
 //! Invariants: no secret is ever printed; what is meant for programs goes to standard output as
 //! JSON and nothing else does then; nothing waits longer than it was told to.
 
-#![allow(
-    clippy::doc_markdown,
-    reason = "`--help` prints comments as they are"
-)]
+#![allow(clippy::doc_markdown, reason = "`--help` prints comments as they are")]
 
 mod check;
 mod config;
