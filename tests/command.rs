@@ -249,6 +249,13 @@ fn the_table_tells_how_each_connection_is_encrypted() {
     let json = run(&["check", "--json"], &variables).json();
     assert_eq!(json["pools"][0]["service"]["encryption"], "tls13");
     assert_eq!(json["pools"][1]["service"]["encryption"], "tls");
+    let url = postgres.url();
+    let refused = [("DATABASE_URL", &*url), ("DB_SSL_MODE", "disable")];
+    run(&["check"], &refused).says(&[
+        "no encryption",
+        "may want TLS (DB_SSL_MODE=require)",
+        "DB_SSL_MODE disable environment, DB_SSL_MODE",
+    ]);
     let plain = run(
         &["check"],
         &[("REDIS_URL", &testbed::Redis::shared().url())],

@@ -143,7 +143,7 @@ impl Report {
             text.push('\n');
             text.push_str(&self.summary());
         }
-        text
+        text.trim_start().to_owned()
     }
 
     fn table(&self) -> String {
