@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use millpond::audit::Audit;
+use millpond::{Pool, Redis, RedisCommand, RedisConfig};
 use serde_json::Value;
 
 /// In every password and token of these tests, the right ones and the wrong ones.
@@ -29,6 +31,12 @@ impl Ran {
         for part in parts {
             assert!(text.contains(part), "no `{part}` in\n{}", self.out);
         }
+    }
+
+    #[track_caller]
+    fn complains(&self, why: &str) {
+        let text = self.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(why), "no `{why}` in\n{}", self.err);
     }
 
     #[track_caller]
@@ -459,4 +467,52 @@ fn a_watch_writes_a_line_each_time() {
         assert!(words[0].ends_with('Z') && words[0].len() == 20, "{line}");
         assert_eq!(&words[1..3], ["ok", "redis"], "{line}");
     }
+}
+
+#[test]
+fn an_audit_log_is_verified() {
+    let file = File::new("audit.jsonl", "");
+    let long = format!("{MARK}, which is long enough");
+    let key = File::new("audit.key", &long);
+    let other = File::new("other.key", "another key than that one");
+    std::fs::remove_file(&file.0).expect("there");
+    let audit = Audit::builder(&file.0).key(long).install();
+    let audit = audit.expect("a log");
+    let config = RedisConfig::from_url(&testbed::Redis::shared().url()).expect("a good URL");
+    let pool = Pool::new(Redis::new(config).expect("good settings")).expect("opens");
+    for _ in 0..3 {
+        pool.execute(RedisCommand::new("PING")).expect("answers");
+    }
+    drop(audit);
+
+    let verify = |key: &File| {
+        let arguments = ["audit", "verify", file.path(), "--key-file", key.path()];
+        run(&arguments, &[])
+    };
+    let good = verify(&key);
+    good.ends_with(0);
+    good.says(&["lines in 1 file are right", "The log is as it was written."]);
+    let by_variable = [("AUDIT_KEY_FILE", key.path())];
+    run(&["audit", "verify", file.path()], &by_variable).ends_with(0);
+    verify(&other).ends_with(1);
+    run(&["audit", "verify", file.path()], &[]).ends_with(1);
+
+    let text = std::fs::read_to_string(&file.0).expect("a log");
+    let lines: Vec<_> = text.lines().collect();
+    let without_the_second = [&lines[..1], &lines[2..]].concat().join("\n") + "\n";
+    for changed in [text.replacen("PING", "PONG", 1), without_the_second] {
+        assert_ne!(changed, text);
+        std::fs::write(&file.0, changed).expect("written");
+        let ran = verify(&key);
+        ran.ends_with(1);
+        ran.says(&["line 2:", "The log is not as it was written."]);
+    }
+    let json = run(&["audit", "verify", "--json", file.path()], &by_variable);
+    let json = json.json();
+    assert_eq!(json["verdict"], "failed");
+    assert_eq!(json["fault"]["line"], 2);
+
+    let missing = run(&["audit", "verify", "/nowhere/audit.jsonl"], &[]);
+    missing.ends_with(2);
+    missing.complains("/nowhere/audit.jsonl cannot be read");
 }

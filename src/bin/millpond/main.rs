@@ -1,4 +1,4 @@
-//! The command `millpond`: tries a configuration out, and shows it.
+//! The command `millpond`: tries a configuration out, shows it, and verifies audit logs.
 //!
 //! It reads the same variables and files as a program that uses Millpond, and says what is wrong
 //! with them, what the servers answer, and what to do. Built on the library's public interface.
@@ -8,6 +8,7 @@
 
 #![allow(clippy::doc_markdown, reason = "`--help` prints comments as they are")]
 
+mod audit;
 mod check;
 mod config;
 mod hints;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use millpond::{Config, Error};
 
-/// Checks and shows the configuration of programs that use Millpond.
+/// For operators of programs that use Millpond: checks and shows their configuration.
 #[derive(Parser)]
 #[command(name = "millpond", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
@@ -34,9 +35,11 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all is well
-  1  a server cannot be used: it is down, unreachable, or refuses the login or the certificate
+  1  a server cannot be used: it is down, unreachable, or refuses the login or the certificate;
+     or an audit log is not as it was written
   2  the configuration or the command line is wrong, or nothing is configured
-  3  all servers can be used, but not as they should be: read-only, or a certificate about to expire
+  3  all servers can be used, but not as they should be: read-only, or a certificate about to
+     expire; or an audit log says itself that operations are missing
 
 Output is in colour on a terminal, unless NO_COLOR is set.";
 
@@ -48,6 +51,9 @@ enum Command {
     /// Shows the configuration as it counts, without secrets, and where each value comes from
     #[command(after_help = EXIT_CODES)]
     Config(config::Args),
+    /// Looks after audit logs
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 /// The file that takes part in the configuration.
@@ -94,8 +100,16 @@ fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
+        Command::Audit(command) => audit::run(command),
     };
     ExitCode::from(exit as u8)
+}
+
+/// Says on standard error why nothing was done.
+fn complain(why: &str) -> Exit {
+    let head = paint::painted("wrong", paint::BAD);
+    anstream::eprintln!("{head}: {}", paint::wrapped(why, 7, 4));
+    Exit::Misconfigured
 }
 
 /// Prints this, in colour where that is wanted; `false` if nobody reads any more.
