@@ -101,6 +101,13 @@ impl Reason {
         }
     }
 
+    /// The server takes no writes, and nobody said that none are meant.
+    pub(crate) fn read_only() -> Self {
+        let text = "the server takes no writes: point the pool at the primary, or declare that it \
+                    is for reading (POOL_READ_ONLY=true)";
+        Self::new(Health::Degraded, Concern::ReadOnly, text).with_error(ErrorKind::WrongRole)
+    }
+
     pub(crate) fn with_error(mut self, kind: ErrorKind) -> Self {
         self.error = Some(kind);
         self

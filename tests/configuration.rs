@@ -1,10 +1,11 @@
 //! A program's pools from its configuration, on real servers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use millpond::backend::{Encryption, Role};
 use millpond::{
-    Config, ErrorKind, Health, Http, HttpRequest, Hub, MongoDb, MongoOperation, Outcome, Postgres,
-    Redis, RedisCommand, Sql,
+    Config, ConnectFailure, ErrorKind, Health, Http, HttpRequest, Hub, MongoDb, MongoOperation,
+    Outcome, Postgres, Redis, RedisCommand, Sql,
 };
 
 /// A file with four pools on servers that run.
@@ -154,4 +155,51 @@ fn a_certificate_that_cannot_be_read_is_a_mistake_before_anything_starts() {
     let error = config.validate().expect_err("no such file").to_string();
     assert!(error.contains("/nowhere/ca.pem"), "{error}");
     assert!(Hub::from_config(&config).is_err());
+}
+
+#[test]
+fn a_check_asks_every_server_once_and_within_its_time() {
+    let planned = config().plan().expect("good settings");
+    let names: Vec<_> = planned.iter().map(|pool| &*pool.pool).collect();
+    assert_eq!(names, ["postgres", "cache", "documents", "prices"]);
+    assert_eq!(planned[1].backend, "redis");
+
+    let report = config()
+        .check(Duration::from_secs(10))
+        .expect("good settings");
+    assert_eq!(report.health, Health::Up, "{report}");
+    let service = |number: usize| report.pools[number].service.as_ref().expect("answered");
+    assert_eq!(service(0).encryption, Encryption::None);
+    assert_eq!(service(2).role, Role::Standalone);
+
+    // One says nothing and one is not there; the others do not wait for them.
+    let silent = testbed::Silent::start().expect("listens");
+    let config = config()
+        .pool("silent", "redis")
+        .set_for("silent", "REDIS_HOST", "127.0.0.1")
+        .set_for("silent", "REDIS_PORT", silent.port())
+        .pool("gone", "postgres")
+        .set_for("gone", "DB_HOST", "127.0.0.1")
+        .set_for("gone", "DB_PORT", testbed::refused_port());
+    let began = Instant::now();
+    let report = config.check(Duration::from_secs(1)).expect("good settings");
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(!report.is_ready());
+    let down: Vec<_> = report
+        .pools
+        .iter()
+        .filter(|pool| pool.health == Health::Down)
+        .map(|pool| (&*pool.pool, pool.reasons[0].error.expect("a kind")))
+        .collect();
+    let refused = ErrorKind::Connect(ConnectFailure::Refused);
+    let late = ErrorKind::Connect(ConnectFailure::Timeout);
+    assert_eq!(down, [("gone", refused), ("silent", late)]);
+
+    let wrong = config.set("POOL_MAX_CONNECTIONS", "many");
+    let error = wrong.check(Duration::from_secs(1)).expect_err("a mistake");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
 }

@@ -58,6 +58,7 @@ mod table;
 
 #[cfg(feature = "batch")]
 use std::cell::Cell;
+use std::fmt;
 use std::time::Duration;
 
 use r2d2::ManageConnection;
@@ -229,6 +230,8 @@ pub struct Service {
     /// How long the check's round trip took.
     #[serde(rename = "latency_seconds", with = "seconds")]
     pub latency: Duration,
+    /// How the connection is encrypted.
+    pub encryption: Encryption,
     /// When the certificates expire on which the connection depends, as far as that is known:
     /// at most one of each kind.
     pub certificates: Vec<Certificate>,
@@ -249,6 +252,43 @@ impl Service {
     pub(crate) fn with_certificates(mut self, certificates: Vec<Certificate>) -> Self {
         self.certificates = certificates;
         self
+    }
+
+    /// The same, over a connection that is encrypted like this.
+    #[cfg(feature = "_net")]
+    pub(crate) fn with_encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
+}
+
+/// How a connection is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Encryption {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// Not at all.
+    None,
+    /// By TLS, of a version that the driver does not tell.
+    Tls,
+    /// By TLS 1.2.
+    Tls12,
+    /// By TLS 1.3.
+    Tls13,
+}
+
+impl fmt::Display for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unknown => "unknown",
+            Self::None => "none",
+            Self::Tls => "TLS",
+            Self::Tls12 => "TLS 1.2",
+            Self::Tls13 => "TLS 1.3",
+        })
     }
 }
 

@@ -243,8 +243,8 @@ impl Config {
         Plan::of(self).err().unwrap_or_default()
     }
 
-    /// What looks like a mistake in the environment, but may be meant for another program:
-    /// variables with our prefixes that nobody knows.
+    /// What looks like a mistake, but may be meant: variables of the environment with our
+    /// prefixes that nobody knows, and settings of a backend that is not on.
     pub fn warnings(&self) -> Vec<String> {
         let prefixes: Vec<_> = self.pools().keys().map(|pool| prefix_of(pool)).collect();
         let mut warnings = Vec::new();
@@ -268,7 +268,36 @@ impl Config {
                 warnings.push(format!("the variable {name} is not known{hint}"));
             }
         }
+        warnings.extend(BACKENDS.iter().filter_map(|backend| self.unused(*backend)));
         warnings
+    }
+
+    /// The first setting of a backend that nothing switches on, nor off.
+    fn unused(&self, (backend, prefix, url): (&str, &str, &str)) -> Option<String> {
+        let is_set = |name: &str| self.find_shared(name).is_some();
+        let secret_is_set = |name: &str| is_set(name) || is_set(&format!("{name}_FILE"));
+        let (switched, how) = match backend {
+            "postgres" => (
+                secret_is_set(url) || is_set("DB_HOST") || is_set("DB_NAME"),
+                format!("DB_HOST, DB_NAME or {url}"),
+            ),
+            "http" => (
+                is_set("HTTP_ENABLED"),
+                "HTTP_ENABLED=true and HTTP_BASE_URL".to_owned(),
+            ),
+            _ => (
+                secret_is_set(url) || is_set(&format!("{prefix}ENABLED")),
+                format!("{prefix}ENABLED=true or {url}"),
+            ),
+        };
+        if switched {
+            return None;
+        }
+        let mut own = KNOWN.iter().filter(|known| known.name.starts_with(prefix));
+        let unused = own.find(|known| secret_is_set(known.name))?.name;
+        Some(format!(
+            "{unused} is set, but no {backend} pool is: set {how} too"
+        ))
     }
 
     /// Every setting as it counts: those of everybody, and those of each pool with a name that

@@ -9,6 +9,8 @@
 //! secret one), what is accepted, and where it is set; a secret is never printed, whatever the
 //! mistake, unless sealed; what was read of one is wiped; every variable that is read is in the table of `known.rs`.
 
+#[cfg(feature = "_net")]
+mod check;
 #[cfg(all(feature = "toml", feature = "_net"))]
 mod file;
 #[cfg(feature = "_net")]
@@ -37,6 +39,8 @@ mod text;
 mod url;
 mod vars;
 
+#[cfg(feature = "_net")]
+pub use self::check::PlannedPool;
 #[cfg(feature = "postgres")]
 pub(crate) use self::known::nearest_of;
 #[cfg(feature = "_net")]

@@ -290,7 +290,7 @@ fn free(text: String) -> Mistake {
 
 impl PoolPlan {
     /// The backend's name, which is the pool's unless it has one of its own.
-    fn backend(&self) -> &'static str {
+    pub(super) fn backend(&self) -> &'static str {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(..) => "postgres",

@@ -399,6 +399,29 @@ size = { at = "least" }
     }
 
     #[test]
+    fn settings_of_a_backend_that_is_not_on_are_warned_about() {
+        let warned = |variables: &[(&str, &str)]| {
+            let config = Config::new().with_pretended(variables);
+            config.warnings()
+        };
+        assert_eq!(
+            warned(&[("REDIS_HOST", "h"), ("DB_PASSWORD_FILE", "/x")]),
+            [
+                "DB_PASSWORD is set, but no postgres pool is: set DB_HOST, DB_NAME or \
+                 DATABASE_URL too",
+                "REDIS_HOST is set, but no redis pool is: set REDIS_ENABLED=true or REDIS_URL too",
+            ]
+        );
+        let on_or_off = [
+            ("REDIS_HOST", "h"),
+            ("REDIS_ENABLED", "false"),
+            ("DB_NAME", "shop"),
+            ("DB_PORT", "1"),
+        ];
+        assert!(warned(&on_or_off).is_empty());
+    }
+
+    #[test]
     fn urls_are_shown_without_passwords() {
         let shown = |url: &str| {
             value(&Config::new().set("REDIS_URL", url), None, "REDIS_URL")

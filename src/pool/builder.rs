@@ -205,7 +205,8 @@ impl<M: ManageConnection> Builder<M> {
     /// `POOL_RETRY_ATTEMPTS` (3), `POOL_RETRY_DELAY` (1.0), `POOL_HEALTH_CHECK_INTERVAL` (60.0;
     /// for keepalive too), `POOL_BREAKER_FAILURES` (10; 0 for no circuit breaker),
     /// `POOL_BREAKER_RATE` (0.5), `POOL_BREAKER_SLOW_TIME` (none; calls that take longer count
-    /// for another such share), `PERFORMANCE_METRICS_ENABLED` (true),
+    /// for another such share), `POOL_READ_ONLY` (false),
+    /// `PERFORMANCE_METRICS_ENABLED` (true),
     /// `PERFORMANCE_RESPONSE_TIME_WINDOW` and `PERFORMANCE_ERROR_RATE_WINDOW` (1000) from the
     /// environment, times in seconds; in brackets the defaults.
     ///
@@ -240,6 +241,7 @@ impl<M: ManageConnection> Builder<M> {
         let check = vars
             .seconds("POOL_HEALTH_CHECK_INTERVAL")
             .unwrap_or(seconds(60));
+        let read_only = vars.flag("POOL_READ_ONLY");
         let metrics = vars.flag("PERFORMANCE_METRICS_ENABLED");
         let times = vars.window("PERFORMANCE_RESPONSE_TIME_WINDOW");
         let errors = vars.window("PERFORMANCE_ERROR_RATE_WINDOW");
@@ -252,6 +254,7 @@ impl<M: ManageConnection> Builder<M> {
             .retry_delay(retry)
             .keepalive_interval(Some(check))
             .health_check_interval(Some(check))
+            .read_only(read_only.unwrap_or(false))
             .metrics(metrics.unwrap_or(true))
             .response_time_window(times.unwrap_or(1000))
             .error_rate_window(errors.unwrap_or(1000))

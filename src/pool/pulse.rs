@@ -333,10 +333,7 @@ impl<M: ManageConnection> Shared<M> {
         if !self.settings.read_only
             && service.is_some_and(|service| service.writable == Some(false))
         {
-            let text = "the server takes no writes: point the pool at the primary, or declare the \
-                        pool read_only";
-            let reason = Reason::new(Health::Degraded, Concern::ReadOnly, text);
-            reasons.push(reason.with_error(ErrorKind::WrongRole));
+            reasons.push(Reason::read_only());
         }
     }
 

@@ -15,7 +15,7 @@ use super::errors;
 use super::operation::HttpRequest;
 use super::request::Defaults;
 use super::response::HttpResponse;
-use crate::backend::{self, Backend, Role, Service, Traffic};
+use crate::backend::{self, Backend, Encryption, Role, Service, Traffic};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
@@ -89,6 +89,11 @@ impl Http {
         &self.config
     }
 
+    /// Whether requests say who sends them.
+    fn logs_in(&self) -> bool {
+        self.config.login.is_some() || self.base.login.is_some()
+    }
+
     /// Asks for the health path, if there is one.
     fn probe_health(&self, conn: &mut HttpConnection) -> Result<(), Error> {
         let Some(path) = &self.config.health_path else {
@@ -102,11 +107,19 @@ impl Http {
 
     fn unwell(&self, error: Error) -> Error {
         let kind = error.kind();
-        let message = if kind == ErrorKind::DeadlineExceeded {
-            let limit = self.config.check_timeout;
-            format!("no answer to a health check within {limit:?} (HTTP_CHECK_TIMEOUT)")
-        } else {
-            error.message().to_owned()
+        let message = match kind {
+            ErrorKind::DeadlineExceeded => {
+                let limit = self.config.check_timeout;
+                format!(
+                    "no answer to a health check within {limit:?} (HTTP_CHECK_TIMEOUT); check \
+                     HTTP_BASE_URL, or whether the service hangs"
+                )
+            }
+            ErrorKind::ConnectionLost => format!(
+                "{}; is it an HTTP service, and not one for https? check HTTP_BASE_URL",
+                error.message()
+            ),
+            _ => error.message().to_owned(),
         };
         Error::new(kind, Phase::Validate, message)
             .with_endpoint(&*self.endpoint)
@@ -194,15 +207,27 @@ impl Backend for Http {
         };
         let response = conn
             .probe(method, path, self.config.check_timeout)
-            // Without a health path any answer but a failure means that it is there.
-            .and_then(|response| match self.config.health_path {
-                None if response.status() < 500 => Ok(response),
-                _ => response.error_for_status(),
-            })
+            // Without a health path any answer but a failure means that it is there, unless it
+            // refuses the login.
+            .and_then(
+                |response| match (&self.config.health_path, response.status()) {
+                    (None, 401) if self.logs_in() => response.error_for_status(),
+                    (None, ..500) => Ok(response),
+                    _ => response.error_for_status(),
+                },
+            )
             .map_err(|error| self.unwell(error))?;
         let mut service = Service::new(Role::Unknown, start.elapsed());
         service.version = response.header("server").map(str::to_owned);
-        Ok(service.with_certificates(self.certificates.certificates()))
+        let encryption = if self.base.encrypted {
+            self.certificates.encryption()
+        } else {
+            Encryption::None
+        };
+        let certificates = self.certificates.certificates();
+        Ok(service
+            .with_encryption(encryption)
+            .with_certificates(certificates))
     }
 
     fn traffic(conn: &HttpConnection) -> Traffic {

@@ -20,7 +20,7 @@ use super::reply::MongoReply;
 use super::sockets::{Counters, SocketMeter, Sockets};
 use super::topology::{Doom, Topology};
 use super::{batch, driver, errors, execute, runtime, service};
-use crate::backend::{self, Backend, Service};
+use crate::backend::{self, Backend, Encryption, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
@@ -238,6 +238,9 @@ impl Shared {
             ErrorKind::ConnectionLost if phase == Phase::Connect => {
                 "; the server hung up: does it require TLS (MONGODB_SSL), or speak none?"
             }
+            ErrorKind::Other if phase == Phase::Connect => {
+                "; is it a MongoDB server? check host and port (MONGODB_HOST, MONGODB_PORT)"
+            }
             _ => "",
         };
         self.error(kind, phase, format!("{what}{advice}"))
@@ -283,7 +286,10 @@ impl Shared {
         self.error(
             kind,
             phase,
-            format!("no answer within {limit:?}; see {setting}"),
+            format!(
+                "no answer within {limit:?}, {setting}; check host and port (MONGODB_HOST, \
+                 MONGODB_PORT), or whether the server hangs"
+            ),
         )
     }
 
@@ -403,7 +409,15 @@ impl Backend for MongoDb {
         };
         let question = service::describe(conn.driver(), criteria);
         let service = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
-        Ok(service.with_certificates(shared.certificates.certificates()))
+        // Wrong settings were refused when the manager was made.
+        let encryption = match driver::encrypts(&shared.config) {
+            Ok(true) => Encryption::Tls,
+            Ok(false) | Err(_) => Encryption::None,
+        };
+        let certificates = shared.certificates.certificates();
+        Ok(service
+            .with_encryption(encryption)
+            .with_certificates(certificates))
     }
 
     fn credentials_changed(&self) -> Option<bool> {

@@ -319,6 +319,10 @@ impl PostgresConnection {
         self.broken || self.client.is_closed()
     }
 
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.fuse.is_encrypted()
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         !self.dirty && !self.touched
     }

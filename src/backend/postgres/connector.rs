@@ -137,7 +137,7 @@ impl Handshake {
         if awaits_end {
             fuse.light(Instant::now().checked_add(CANCEL_LIMIT), Then::GiveUp);
         }
-        let mut socket = Fused::new(socket, fuse);
+        let mut socket = Fused::new(socket, Arc::clone(&fuse));
         let Some(mut tls) = way.tls else {
             return Ok(Wire::new(Layer::Plain(socket), awaits_end));
         };
@@ -152,6 +152,7 @@ impl Handshake {
         }
         let Ok(tls) = MakeTlsConnect::<Fused>::make_tls_connect(&mut tls, &self.host);
         let stream = tls.connect(socket).await?;
+        fuse.note_encrypted();
         Ok(Wire::new(Layer::Tls(Box::new(stream)), awaits_end))
     }
 }

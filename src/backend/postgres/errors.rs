@@ -166,6 +166,8 @@ pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
     let code = error.code().map(SqlState::code);
     if kind == ErrorKind::Authentication && message.contains("certificate") {
         let _ = write!(message, "; check {}", TLS.client);
+    } else if kind == ErrorKind::Authentication && message.contains("no encryption") {
+        message.push_str("; the server may want TLS (DB_SSL_MODE=require): see its pg_hba.conf");
     } else if let Some(advice) = advice(kind, phase, code) {
         let _ = write!(message, "; {advice}");
     }

@@ -19,6 +19,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -77,6 +78,9 @@ pub(super) struct Fuse {
     canceller: OnceLock<Canceller>,
     /// For a connection without a [`Fused`] socket.
     membership: OnceLock<Membership>,
+    /// Whether the connection is encrypted. Noted here, as the driver hands its socket to
+    /// nobody but who puts the fuse in.
+    encrypted: AtomicBool,
 }
 
 impl Fuse {
@@ -91,7 +95,16 @@ impl Fuse {
             bell: Condvar::new(),
             canceller: OnceLock::new(),
             membership: OnceLock::new(),
+            encrypted: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn note_encrypted(&self) {
+        self.encrypted.store(true, Relaxed);
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.encrypted.load(Relaxed)
     }
 
     /// Says how the server is asked to cancel. Before that, [`Then::Cancel`] can only

@@ -18,7 +18,7 @@ use super::connector::Way;
 use super::errors::ours;
 use super::operation::Sql;
 use super::sql::SqlReply;
-use crate::backend::{self, Backend, Role, Service, Traffic};
+use crate::backend::{self, Backend, Encryption, Role, Service, Traffic};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
@@ -265,7 +265,15 @@ impl Backend for Postgres {
         let service = conn
             .limited(self.config.check_timeout, about)
             .map_err(|error| self.placed(ours(error, Phase::Validate)))?;
-        Ok(service.with_certificates(self.certificates.certificates()))
+        let encryption = if conn.is_encrypted() {
+            self.certificates.encryption()
+        } else {
+            Encryption::None
+        };
+        let certificates = self.certificates.certificates();
+        Ok(service
+            .with_encryption(encryption)
+            .with_certificates(certificates))
     }
 
     fn credentials_changed(&self) -> Option<bool> {

@@ -15,7 +15,7 @@ use super::operation::RedisCommand;
 use super::reply::Reply;
 use super::tls;
 use super::wire::{Login, converse, hello, set_name, timed_out};
-use crate::backend::{self, Backend, Service, Traffic};
+use crate::backend::{self, Backend, Encryption, Service, Traffic};
 use crate::config::Vars;
 use crate::deadline::{Deadline, moment_in};
 use crate::error::{Error, ErrorKind, Phase};
@@ -300,7 +300,14 @@ impl Backend for Redis {
             conn.broken |= error.is_io_error();
             errors::on_connection(error, Phase::Validate, &self.endpoint)
         })?;
-        Ok(service.with_certificates(self.certificates.certificates()))
+        let encryption = match self.config.tls {
+            Some(_) => Encryption::Tls,
+            None => Encryption::None,
+        };
+        let certificates = self.certificates.certificates();
+        Ok(service
+            .with_encryption(encryption)
+            .with_certificates(certificates))
     }
 
     fn credentials_changed(&self) -> Option<bool> {

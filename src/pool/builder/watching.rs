@@ -1,5 +1,7 @@
 //! Settings for metrics, health and the circuit breaker.
 
+#[cfg(feature = "_net")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use r2d2::ManageConnection;
@@ -30,6 +32,17 @@ impl<M: ManageConnection> Builder<M> {
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.settings.read_only = read_only;
         self
+    }
+
+    /// What the pool will be called, if that was said.
+    #[cfg(feature = "_net")]
+    pub(crate) fn given_name(&self) -> Option<Arc<str>> {
+        self.settings.name.clone()
+    }
+
+    #[cfg(feature = "_net")]
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.settings.read_only
     }
 
     /// Whether operations are counted and leases timed; `true` by default. What costs nothing
