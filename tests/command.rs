@@ -1,8 +1,9 @@
 //! The command `millpond` as an operator meets it: the built program, a clean environment, real
 //! servers, and what it prints.
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use millpond::audit::Audit;
@@ -20,6 +21,18 @@ struct Ran {
 }
 
 impl Ran {
+    #[track_caller]
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        for text in [&out, &err] {
+            assert!(!text.contains(MARK), "a secret was printed:\n{text}");
+            assert!(!text.contains('\x1b'), "colours in a pipe:\n{text}");
+        }
+        let code = output.status.code().expect("ended by itself");
+        Self { out, err, code }
+    }
+
     /// What was printed, without the breaks where lines were full.
     fn words(&self) -> String {
         self.out.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -55,19 +68,28 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
     command.args(arguments).env_clear();
     command.envs(variables.iter().copied());
-    let output = command.output().expect("runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    let (out, err) = (text(output.stdout), text(output.stderr));
-    for text in [&out, &err] {
-        assert!(!text.contains(MARK), "a secret was printed:\n{text}");
-        assert!(!text.contains('\x1b'), "colours in a pipe:\n{text}");
-    }
+    let ran = Ran::of(&command.output().expect("runs"));
     if !arguments.contains(&"--json") {
-        let long = out.lines().find(|line| line.chars().count() > 100);
+        let long = ran.out.lines().find(|line| line.chars().count() > 100);
         assert_eq!(long, None, "a line that is too long");
     }
-    let code = output.status.code().expect("ended by itself");
-    Ran { out, err, code }
+    ran
+}
+
+/// The same, with this on its standard input.
+#[track_caller]
+fn run_with(input: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
+    command.args(arguments).env_clear();
+    command.envs(variables.iter().copied());
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // It may have ended without reading.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    Ran::of(&child.wait_with_output().expect("ended"))
 }
 
 /// A file that is removed when the test ends.
@@ -515,4 +537,50 @@ fn an_audit_log_is_verified() {
     let missing = run(&["audit", "verify", "/nowhere/audit.jsonl"], &[]);
     missing.ends_with(2);
     missing.complains("/nowhere/audit.jsonl cannot be read");
+}
+
+#[test]
+fn what_is_sealed_opens_a_server() {
+    let key = run(&["seal", "--new-key"], &[]);
+    key.ends_with(0);
+    assert_ne!(key.out, run(&["seal", "--new-key"], &[]).out);
+    let key = File::new("key", &key.out);
+    let variables = [("SECURITY_ENCRYPTION_KEY_FILE", key.path())];
+    let sealed = run_with(&format!("{MARK}\n"), &["seal"], &variables);
+    sealed.ends_with(0);
+    assert!(sealed.out.starts_with("sealed:v1:"), "{}", sealed.out);
+
+    let redis = testbed::Redis::builder().password(MARK).start();
+    let redis = redis.expect("a server");
+    let url = format!("redis://127.0.0.1:{}", redis.port());
+    let mut variables = vec![
+        ("SECURITY_ENCRYPTION_KEY_FILE", key.path()),
+        ("REDIS_URL", &url),
+        ("REDIS_PASSWORD", sealed.out.trim_end()),
+    ];
+    run(&["check"], &variables).ends_with(0);
+    run(&["config"], &variables).ends_with(0);
+    variables.remove(0);
+    let ran = run(&["check"], &variables);
+    ran.ends_with(2);
+    ran.says(&["REDIS_PASSWORD is `***`", "SECURITY_ENCRYPTION_KEY"]);
+}
+
+#[test]
+fn what_cannot_be_sealed_is_told() {
+    let without = run_with(MARK, &["seal"], &[]);
+    without.ends_with(2);
+    without.complains("`millpond seal --new-key > FILE` makes one");
+    let bad = [("SECURITY_ENCRYPTION_KEY", MARK)];
+    let bad = run_with(MARK, &["seal"], &bad);
+    bad.ends_with(2);
+    bad.complains("a key of 32 bytes");
+    let key = run(&["seal", "--new-key"], &[]);
+    let key = [("SECURITY_ENCRYPTION_KEY", key.out.trim_end())];
+    for (input, why) in [("", "empty"), ("\n", "empty"), ("a\nb\n", "several lines")] {
+        let ran = run_with(input, &["seal"], &key);
+        ran.ends_with(2);
+        ran.complains(why);
+        assert_eq!(ran.out, "");
+    }
 }

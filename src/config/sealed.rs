@@ -3,8 +3,10 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use super::layers::Config;
 use super::url::{Parts, masked};
 use super::vars::Vars;
+use crate::error::Error;
 use crate::security::{FORM, SEALED, SealingKey, Secret};
 
 pub(crate) const KEY: &str = "SECURITY_ENCRYPTION_KEY";
@@ -24,6 +26,29 @@ impl Protection {
             key: vars.sealing_key().filter(|_| wanted),
             mask: vars.flag("SECURITY_MASK_SENSITIVE_DATA"),
         }
+    }
+}
+
+impl Config {
+    /// The key that opens sealed values, in `SECURITY_ENCRYPTION_KEY` or in the file that
+    /// `SECURITY_ENCRYPTION_KEY_FILE` names; `None` if neither is set.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// use millpond::{Config, SealingKey, Secret};
+    ///
+    /// let key = SealingKey::generate();
+    /// let config = Config::new().set("SECURITY_ENCRYPTION_KEY", key.to_text());
+    /// let key = config.sealing_key()?.expect("set");
+    /// println!("password = \"{}\"", key.seal(&Secret::from("hunter2")));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) if it is no key, or the file cannot be
+    /// read.
+    pub fn sealing_key(&self) -> Result<Option<SealingKey>, Error> {
+        self.vars().read(Vars::sealing_key)
     }
 }
 

@@ -59,8 +59,7 @@ pub(crate) fn read_regular(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
 /// The first line of this file, which may not be empty.
 pub(crate) fn read_secret(path: &str) -> io::Result<Secret> {
     let content = Zeroizing::new(read_regular(Path::new(path), LONGEST)?);
-    let content =
-        std::str::from_utf8(&content).map_err(|_| io::Error::other("it is not UTF-8"))?;
+    let content = std::str::from_utf8(&content).map_err(|_| io::Error::other("it is not UTF-8"))?;
     let line = content.lines().next().unwrap_or_default();
     if line.is_empty() {
         return Err(io::Error::other("its first line is empty"));

@@ -15,6 +15,7 @@ mod hints;
 mod journal;
 mod paint;
 mod report;
+mod seal;
 mod table;
 
 use std::io::{self, ErrorKind, Write};
@@ -54,6 +55,9 @@ enum Command {
     /// Looks after audit logs
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Prints a secret in a form that may be written down, sealed with the key of the configuration
+    #[command(after_help = seal::HELP)]
+    Seal(seal::Args),
 }
 
 /// The file that takes part in the configuration.
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
         Command::Audit(command) => audit::run(command),
+        Command::Seal(args) => seal::run(args),
     };
     ExitCode::from(exit as u8)
 }
