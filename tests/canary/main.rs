@@ -31,6 +31,7 @@ fn main() {
     }
     let file = format!("millpond-canary-{}.jsonl", std::process::id());
     let file = std::env::temp_dir().join(file);
+    let audit = file.with_extension("audit");
     let mut child = Command::new(std::env::current_exe().expect("this program"));
     let output = child
         .env(CHILD, "1")
@@ -38,14 +39,23 @@ fn main() {
         .env("CONNECTION_POOL_LOG_FILE", &file)
         .env("CONNECTION_POOL_LOG_CONNECTIONS", "true")
         .env("CONNECTION_POOL_LOG_OPERATIONS", "true")
+        .env("AUDIT_FILE", &audit)
         .output()
         .expect("runs");
     let log = std::fs::read_to_string(&file).expect("a log");
-    let _ = std::fs::remove_file(&file);
+    let audited = std::fs::read_to_string(&audit).expect("an audit log");
+    for file in [&file, &audit] {
+        let _ = std::fs::remove_file(file);
+    }
     let shown = String::from_utf8_lossy(&output.stdout);
     let panics = String::from_utf8_lossy(&output.stderr);
     let mut found = 0;
-    for (name, text) in [("log", &*log), ("shown", &shown), ("panics", &panics)] {
+    for (name, text) in [
+        ("log", &*log),
+        ("audit log", &audited),
+        ("shown", &shown),
+        ("panics", &panics),
+    ] {
         for line in text.lines().filter(|line| leaks(line)) {
             eprintln!("in {name}: {line}");
             found += 1;
@@ -59,7 +69,7 @@ fn main() {
         "\"target\":\"millpond::operations\"",
         "\"target\":\"millpond::connections\"",
         "\"target\":\"millpond::metrics\"",
-        "\"outcome\":\"failed\"",
+        "\"outcome\":\"rejected\"",
         "\"outcome\":\"unknown\"",
         "an alert could not be posted",
         "a text of the database's own",
@@ -67,6 +77,7 @@ fn main() {
         assert!(log.contains(part), "no {part} in the log");
     }
     assert!(log.lines().count() > 100, "a short log: {log}");
+    assert!(audited.lines().count() > 20, "a short audit log: {audited}");
     assert!(shown.lines().count() > 500, "little was shown: {shown}");
     println!(
         "looked through {} lines of log and {} lines shown: no canary",
@@ -89,6 +100,7 @@ fn leaks(line: &str) -> bool {
 
 fn child() {
     millpond::logging::init_from_env().expect("a logger");
+    let audit = millpond::audit::init_from_env().expect("an audit log");
     assert!(leaks(&format!("{:?}", format!("x{MARK}").as_bytes())));
     settings::mistakes();
     let servers = databases::Servers::start();
@@ -100,6 +112,7 @@ fn child() {
     http::requests(&hub, &service);
     unmasked::values(&hub);
     watching::everything(&hub, &service);
+    drop(audit);
 }
 
 /// A marked text.
