@@ -33,7 +33,7 @@ use std::io::Write as _;
 use self::scoreboard::options::Options;
 use self::scoreboard::table::Table;
 use self::scoreboard::{
-    batches, burst, contention, engine, idle, latency, lease, metrics, queries, shared,
+    batches, burst, contention, engine, fleet, idle, latency, lease, metrics, queries, shared,
 };
 
 mod scoreboard {
@@ -41,6 +41,7 @@ mod scoreboard {
     pub(crate) mod burst;
     pub(crate) mod contention;
     pub(crate) mod engine;
+    pub(crate) mod fleet;
     #[cfg(feature = "exporter")]
     pub(crate) mod hostile;
     pub(crate) mod idle;
@@ -63,6 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut table = Table::start();
     lease::measure(&options, &mut table)?;
+    fleet::measure(&options, &mut table)?;
     metrics::measure(&options, &mut table)?;
     #[cfg(feature = "exporter")]
     scoreboard::hostile::measure(&options, &mut table)?;

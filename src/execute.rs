@@ -146,7 +146,7 @@ impl<B: Backend> Pool<B> {
 }
 
 /// Tells the logs of an operation when it is over, if they want to know.
-struct Witness<'a, O: Operation> {
+pub(crate) struct Witness<'a, O: Operation> {
     operation: &'a O,
     started: Ticks,
     /// None if nobody wants to know.
@@ -154,7 +154,7 @@ struct Witness<'a, O: Operation> {
 }
 
 impl<'a, O: Operation> Witness<'a, O> {
-    fn new(operation: &'a O, started: Ticks, place: impl FnOnce() -> Place) -> Self {
+    pub(crate) fn new(operation: &'a O, started: Ticks, place: impl FnOnce() -> Place) -> Self {
         Self {
             operation,
             started,
@@ -162,7 +162,14 @@ impl<'a, O: Operation> Witness<'a, O> {
         }
     }
 
-    fn tell(&self, outcome: OutcomeKind, error: Option<&Error>, attempts: u32) {
+    /// It goes on elsewhere.
+    pub(crate) fn move_to(&mut self, place: impl FnOnce() -> Place) {
+        if self.place.is_some() {
+            self.place = Some(place());
+        }
+    }
+
+    pub(crate) fn tell(&self, outcome: OutcomeKind, error: Option<&Error>, attempts: u32) {
         if let Some(place) = &self.place {
             let note = Note::new(self.operation, self.started);
             Ended::now(place.clone(), note, outcome, error, attempts).tell(error);
@@ -170,7 +177,7 @@ impl<'a, O: Operation> Witness<'a, O> {
     }
 
     /// Runs an attempt. If the backend panics, it is told that nobody knows what came of it.
-    fn watch<R>(&self, attempt: u32, run: impl FnOnce() -> R) -> R {
+    pub(crate) fn watch<R>(&self, attempt: u32, run: impl FnOnce() -> R) -> R {
         let unwinding = Unwinding(|| {
             let error = Error::new(ErrorKind::Other, Phase::Operation, "the backend panicked");
             let error = error.with_outcome_unknown();
@@ -191,7 +198,7 @@ impl<F: Fn()> Drop for Unwinding<F> {
     }
 }
 
-fn in_doubt_if(doubtful: bool, error: Error) -> Error {
+pub(crate) fn in_doubt_if(doubtful: bool, error: Error) -> Error {
     if doubtful {
         error.with_outcome_unknown()
     } else {

@@ -153,6 +153,7 @@ mod clock;
 pub mod config;
 mod contain;
 mod deadline;
+pub mod endpoints;
 mod error;
 pub mod event;
 mod execute;
@@ -188,6 +189,7 @@ pub use batch::{Batch, BatchMetrics, Ticket};
 #[cfg(feature = "_net")]
 pub use config::Config;
 pub use deadline::Deadline;
+pub use endpoints::Fleet;
 pub use error::{ConnectFailure, Error, ErrorKind, Phase, Source};
 pub use event::{HandleEvent, NopEventHandler};
 pub use health::Health;

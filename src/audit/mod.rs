@@ -179,7 +179,7 @@ struct Handle {
 /// ```
 ///
 /// # Errors
-/// [`Configuration`](ErrorKind::Configuration), naming each variable with a mistake; and those of
+/// [`Configuration`](crate::ErrorKind::Configuration), naming each variable with a mistake; and those of
 /// [`install`](AuditBuilder::install).
 pub fn init_from_env() -> Result<Option<Audit>, Error> {
     let builder = Vars::process().read(AuditBuilder::from_vars)?;

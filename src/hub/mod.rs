@@ -8,6 +8,7 @@
 
 #[cfg(feature = "_net")]
 mod configured;
+mod fleet;
 mod history;
 mod settings;
 mod shutdown;
@@ -56,10 +57,6 @@ trait Watched: Send + Sync {
     fn read(&self) -> (PoolMetrics, PoolHealth);
     fn health(&self) -> PoolHealth;
     fn close(&self, limit: Duration) -> Result<(), Error>;
-    #[cfg_attr(
-        not(feature = "_net"),
-        allow(dead_code, reason = "pools are found by name")
-    )]
     fn as_any(&self) -> &dyn Any;
 }
 

@@ -43,7 +43,7 @@ const MOST_CONNECTIONS: u32 = 100_000;
 /// ```
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder<M: ManageConnection> {
-    settings: Settings<M>,
+    pub(super) settings: Settings<M>,
 }
 
 impl<M: ManageConnection> Default for Builder<M> {

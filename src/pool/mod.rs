@@ -10,6 +10,7 @@
 //! one that keeps failing, [`waiting`] explains to waiters
 //! why they wait, [`deadlock`] finds those that would wait for ever. [`desk`] is what each slot
 //! tells the world, [`counters`] and [`requests`] what happened, [`reading`] reads it all.
+//! [`member`] is what a fleet of several servers asks each of its pools.
 //!
 //! # Invariants
 //!
@@ -38,6 +39,7 @@ mod exchange;
 mod growth;
 mod lease;
 mod ledger;
+mod member;
 mod pulse;
 mod reading;
 mod requests;
@@ -343,8 +345,7 @@ impl<M: ManageConnection> Pool<M> {
 
     /// How often and when operations are tried again that say nothing about it.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        let settings = &self.0.shared.settings;
-        RetryPolicy::new(settings.retry_attempts).longest_pause(settings.retry_delay)
+        self.0.shared.settings.retry_policy()
     }
 
     /// Where its operations run.

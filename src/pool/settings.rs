@@ -8,7 +8,7 @@ use r2d2::{CustomizeConnection, HandleError, ManageConnection, NopConnectionCust
 
 use super::Reset;
 use crate::event::HandleEvent;
-use crate::recovery::Breaker;
+use crate::recovery::{Breaker, RetryPolicy};
 
 /// A hook on a connection; an error discards the connection.
 pub(super) type Hook<M> = Box<
@@ -30,6 +30,8 @@ pub(super) struct Settings<M: ManageConnection> {
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) health_check_interval: Option<Duration>,
     pub(super) read_only: bool,
+    /// Whether leases are counted for a fleet.
+    pub(super) counts_leases: bool,
     pub(super) metrics: bool,
     pub(super) response_time_window: u32,
     pub(super) error_rate_window: u32,
@@ -67,6 +69,7 @@ impl<M: ManageConnection> Default for Settings<M> {
             keepalive_interval: Some(Duration::from_secs(60)),
             health_check_interval: Some(Duration::from_secs(60)),
             read_only: false,
+            counts_leases: false,
             metrics: true,
             response_time_window: 1000,
             error_rate_window: 1000,
@@ -94,6 +97,11 @@ impl<M: ManageConnection> Settings<M> {
     /// unless told otherwise.
     pub(super) fn min_idle(&self) -> u32 {
         self.min_idle.unwrap_or(self.max_size)
+    }
+
+    /// How often and when operations are tried again that say nothing about it.
+    pub(super) fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy::new(self.retry_attempts).longest_pause(self.retry_delay)
     }
 
     /// How long a connection may have been idle and yet be handed out unchecked.

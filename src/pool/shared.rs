@@ -50,6 +50,8 @@ pub(super) struct Shared<M: ManageConnection> {
     pub(super) pulse: Pulse,
     pub(super) budget: Budget,
     pub(super) circuit: Arc<Circuit>,
+    /// Leases that are out, where a fleet wants to know at a glance.
+    pub(super) leases: Option<CachePadded<AtomicU32>>,
     pub(super) membership: OnceLock<Membership>,
 }
 
@@ -110,6 +112,7 @@ impl<M: ManageConnection> Shared<M> {
             }),
             budget: Budget::default(),
             circuit: Arc::new(Circuit::new(settings.breaker.clone())),
+            leases: settings.counts_leases.then(CachePadded::default),
             pulse: Pulse::new(settings.health_check_interval, clock.now()),
             membership: OnceLock::new(),
             manager,
@@ -235,6 +238,9 @@ impl<M: ManageConnection> Shared<M> {
         entry.uses += 1;
         *entry.user.get_mut() = thread;
         let id = entry.id;
+        if let Some(leases) = &self.leases {
+            leases.fetch_add(1, Ordering::Relaxed);
+        }
         let mut lease = PooledConnection::new(entry);
         if let Some(hook) = &self.settings.before_lease {
             self.run_before_lease(hook, &mut lease)?;
@@ -258,6 +264,25 @@ impl<M: ManageConnection> Shared<M> {
         location: &'static Location<'static>,
         for_operation: bool,
     ) -> Result<PooledConnection<M>, Error> {
+        if let Some(lease) = self.queue(timeout, location, for_operation)? {
+            return Ok(lease);
+        }
+        self.counters.timeouts.fetch_add(1, Ordering::Relaxed);
+        if let Some(handler) = &self.settings.event_handler {
+            self.guarded("timeout handler", || {
+                handler.handle_timeout(TimeoutEvent { timeout });
+            });
+        }
+        Err(self.timed_out(timeout))
+    }
+
+    /// Waits in line; `None` when the time is over.
+    pub(super) fn queue(
+        self: &Arc<Self>,
+        timeout: Duration,
+        location: &'static Location<'static>,
+        for_operation: bool,
+    ) -> Result<Option<PooledConnection<M>>, Error> {
         let started = self.clock.now();
         let deadline = after(started, timeout);
         let me = threads::current();
@@ -289,18 +314,10 @@ impl<M: ManageConnection> Shared<M> {
             Waited::Given(entry) | Waited::Taken(entry) => {
                 let waited = now.saturating_sub(started);
                 self.counters.wait_time.record(waited);
-                self.lease(entry, location, started, now)
+                self.lease(entry, location, started, now).map(Some)
             }
             Waited::Refused(error) => Err(error),
-            Waited::TimedOut => {
-                self.counters.timeouts.fetch_add(1, Ordering::Relaxed);
-                if let Some(handler) = &self.settings.event_handler {
-                    self.guarded("timeout handler", || {
-                        handler.handle_timeout(TimeoutEvent { timeout });
-                    });
-                }
-                Err(self.timed_out(timeout))
-            }
+            Waited::TimedOut => Ok(None),
         }
     }
 
@@ -336,6 +353,9 @@ impl<M: ManageConnection> Shared<M> {
     pub(super) fn give_back(mut entry: Box<Entry<M>>) {
         let tether = Arc::clone(&entry.place.tether);
         let shared = &tether.shared;
+        if let Some(leases) = &shared.leases {
+            leases.fetch_sub(1, Ordering::Relaxed);
+        }
         let now = if entry.sampling.is_timed() {
             shared.end_timed_lease(&mut entry)
         } else {

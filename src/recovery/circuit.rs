@@ -249,6 +249,7 @@ impl Circuit {
     /// A call is over. `took` is how long the server needed; `calls` is how many there have been
     /// in all.
     #[inline]
+    #[allow(clippy::needless_pass_by_value, reason = "a pass is used up")]
     pub(crate) fn settle(
         &self,
         pass: Pass,

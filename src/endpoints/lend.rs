@@ -1,0 +1,314 @@
+//! A caller's way to a lease: the endpoint that the strategy picks, else the next.
+//!
+//! While the picked endpoint has an idle connection, that is all. Else the caller looks for an
+//! idle one elsewhere; where there is none either, it waits in line at one endpoint after the
+//! other, a little longer each time, so that none of them holds it.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Fleet;
+use super::balance::Candidates;
+use super::endpoint::{Endpoint, Group};
+use super::fleet::Inner;
+use super::roles::Wanted;
+use super::roster::Roster;
+use crate::backend::Backend;
+use crate::clock::Clock;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Phase};
+use crate::pool::PooledConnection;
+
+/// How long to wait where connections are just being checked.
+const CHECK: Duration = Duration::from_millis(5);
+/// How long to wait in line at one endpoint, at first and in the end.
+const SHORT: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_millis(160);
+/// How often a caller without anywhere to go looks again.
+const SEARCH: Duration = Duration::from_millis(30);
+/// How often a strategy may pick again while endpoints start slowly.
+const SECOND_THOUGHTS: usize = 3;
+
+/// What a caller asks for.
+pub(super) struct Ask<'a, B: Backend> {
+    pub(super) wanted: Wanted,
+    /// Whether circuit breakers are to be heeded.
+    pub(super) for_operation: bool,
+    /// Where it has been in vain.
+    pub(super) tried: &'a [Arc<Endpoint<B>>],
+    /// How long from the beginning, and until when.
+    pub(super) limit: Duration,
+    pub(super) deadline: Deadline,
+    pub(super) location: &'static Location<'static>,
+}
+
+impl<B: Backend> Ask<'_, B> {
+    fn has_tried(&self, endpoint: &Arc<Endpoint<B>>) -> bool {
+        self.tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
+    }
+}
+
+impl<B: Backend> Fleet<B> {
+    /// Takes a connection of one of the endpoints, waiting for at most the pools'
+    /// `connection_timeout`.
+    ///
+    /// # Errors
+    /// Those of [`Pool::get`](crate::Pool::get): what the endpoint said at which the caller waited
+    /// last, or all of them at once.
+    #[track_caller]
+    #[inline]
+    pub fn get(&self) -> Result<PooledConnection<B>, Error> {
+        let location = Location::caller();
+        match self.0.lend_idle(Wanted::Anything, location) {
+            Some(lease) => Ok(lease),
+            None => {
+                let timeout = self.0.patience;
+                self.0.lend(Wanted::Anything, timeout, location)
+            }
+        }
+    }
+
+    /// Takes a connection of one of the endpoints, waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    #[track_caller]
+    #[inline]
+    pub fn get_timeout(&self, timeout: Duration) -> Result<PooledConnection<B>, Error> {
+        let location = Location::caller();
+        match self.0.lend_idle(Wanted::Anything, location) {
+            Some(lease) => Ok(lease),
+            None => self.0.lend(Wanted::Anything, timeout, location),
+        }
+    }
+}
+
+impl<B: Backend> Inner<B> {
+    /// An idle connection where the strategy says.
+    #[inline]
+    pub(super) fn lend_idle(
+        &self,
+        wanted: Wanted,
+        location: &'static Location<'static>,
+    ) -> Option<PooledConnection<B>> {
+        let roster = self.roster.load();
+        let group = roster.group(wanted);
+        let place = self.choose(group)?;
+        group[place].pool.try_get_at(location)
+    }
+
+    #[cold]
+    pub(super) fn lend(
+        &self,
+        wanted: Wanted,
+        timeout: Duration,
+        location: &'static Location<'static>,
+    ) -> Result<PooledConnection<B>, Error> {
+        let ask = Ask {
+            wanted,
+            for_operation: false,
+            tried: &[],
+            limit: timeout,
+            deadline: Deadline::within(timeout),
+            location,
+        };
+        self.seek(&ask).map(|(lease, _)| lease)
+    }
+
+    /// The place of the one to ask first.
+    #[inline]
+    fn choose(&self, group: &Group<B>) -> Option<usize> {
+        match group.len() {
+            0 => None,
+            1 => Some(0),
+            count => {
+                let place = self.balance.pick(&Candidates::new(group)) % count;
+                if group[place].is_warm() {
+                    Some(place)
+                } else {
+                    Some(self.reconsider(group, place))
+                }
+            }
+        }
+    }
+
+    /// The one that was picked starts slowly: often enough it is to be another one.
+    #[cold]
+    fn reconsider(&self, group: &Group<B>, mut place: usize) -> usize {
+        let now = Clock::System.coarse();
+        for _ in 0..SECOND_THOUGHTS {
+            if fastrand::f64() < group[place].share(now) {
+                return place;
+            }
+            place = self.balance.pick(&Candidates::new(group)) % group.len();
+        }
+        let turn = fastrand::usize(..group.len());
+        let places = (0..group.len()).map(|step| (turn + step) % group.len());
+        let mut warm = places.filter(|place| group[*place].is_warm());
+        warm.next().unwrap_or(place)
+    }
+
+    /// All of them in the order in which to ask: the pick first, those that were tried last.
+    fn order<'a>(&self, group: &'a Group<B>, ask: &Ask<'_, B>) -> Vec<&'a Arc<Endpoint<B>>> {
+        let Some(place) = self.choose(group) else {
+            return Vec::new();
+        };
+        let mut rest: Vec<usize> = (0..group.len()).filter(|other| *other != place).collect();
+        fastrand::shuffle(&mut rest);
+        let places = std::iter::once(place).chain(rest);
+        let mut order: Vec<_> = places.map(|place| &group[place]).collect();
+        order.sort_by_key(|endpoint| ask.has_tried(endpoint));
+        order
+    }
+
+    /// A lease and whose it is, by the deadline.
+    pub(super) fn seek(
+        &self,
+        ask: &Ask<'_, B>,
+    ) -> Result<(PooledConnection<B>, Arc<Endpoint<B>>), Error> {
+        let mut patience = SHORT;
+        loop {
+            let roster: Arc<Roster<B>> = self.roster.load_full();
+            let order = self.order(roster.group(ask.wanted), ask);
+            if order.is_empty() {
+                self.await_endpoint(&roster, ask)?;
+                continue;
+            }
+            for endpoint in &order {
+                if let Some(lease) = Self::take_idle(endpoint, ask) {
+                    return Ok((lease, Arc::clone(endpoint)));
+                }
+            }
+            // Only where there is something to wait for, if there is such a place.
+            let hopeful = order.iter().filter(|endpoint| !endpoint.pool.is_cut_off());
+            let mut hopeful: Vec<_> = hopeful.copied().collect();
+            if hopeful.len() < order.len() {
+                self.alarm();
+            }
+            if hopeful.is_empty() {
+                hopeful.clone_from(&order);
+            }
+            let (mut refused, mut waited) = (None, false);
+            for endpoint in hopeful {
+                let slice = ask.deadline.remaining_within(patience);
+                match endpoint.pool.queue(slice, ask.location, ask.for_operation) {
+                    Ok(Some(lease)) => return Ok((lease, Arc::clone(endpoint))),
+                    Ok(None) => waited = true,
+                    Err(error) => refused = Some(error),
+                }
+                if endpoint.pool.is_in_doubt() {
+                    self.alarm();
+                }
+                if ask.deadline.is_over() {
+                    let why = refused.unwrap_or_else(|| endpoint.pool.why_none(ask.limit));
+                    return Err(self.in_vain(&roster, why));
+                }
+            }
+            // Nobody lets us wait: not to be mended by waiting, unless the fleet has changed.
+            if let Some(why) = refused
+                && !waited
+                && Arc::ptr_eq(&roster, &self.roster.load())
+            {
+                return Err(self.in_vain(&roster, why));
+            }
+            patience = (patience * 2).min(LONG);
+        }
+    }
+
+    /// An idle connection of this endpoint, where those that are just being checked count.
+    fn take_idle(endpoint: &Endpoint<B>, ask: &Ask<'_, B>) -> Option<PooledConnection<B>> {
+        let pool = &endpoint.pool;
+        if let Some(lease) = pool.try_get_at(ask.location) {
+            return Some(lease);
+        }
+        if pool.is_in_doubt() || pool.state().in_care == 0 {
+            return None;
+        }
+        let slice = ask.deadline.remaining_within(CHECK);
+        pool.queue(slice, ask.location, ask.for_operation)
+            .ok()
+            .flatten()
+    }
+
+    /// Nobody is fit: waits for a moment until somebody may be.
+    fn await_endpoint(&self, roster: &Arc<Roster<B>>, ask: &Ask<'_, B>) -> Result<(), Error> {
+        if roster.all.is_empty() && (self.sources.is_empty() || ask.deadline.is_over()) {
+            let why = self.sources.iter().find_map(|source| source.error());
+            let none = || self.error(ErrorKind::Closed, "the fleet has no endpoints");
+            return Err(why.unwrap_or_else(none));
+        }
+        if ask.deadline.is_over() {
+            let message = format!(
+                "none of {} endpoints takes writes: each is a replica, or does not answer",
+                roster.all.len()
+            );
+            return Err(self.error(ErrorKind::WrongRole, message));
+        }
+        self.alarm();
+        let mut control = self.control.lock();
+        if control.closed {
+            return Err(self.error(ErrorKind::Closed, "the fleet was closed"));
+        }
+        if Arc::ptr_eq(roster, &self.roster.load()) {
+            let slice = ask.deadline.remaining_within(SEARCH);
+            self.changed.wait_for(&mut control, slice);
+        }
+        Ok(())
+    }
+
+    /// Why there was no lease.
+    fn in_vain(&self, roster: &Roster<B>, cause: Error) -> Error {
+        let message = format!(
+            "none of {} endpoints had a connection ({} in service); the last one: {}",
+            roster.all.len(),
+            roster.serving.len(),
+            cause.message()
+        );
+        let error = Error::new(cause.kind(), cause.phase(), message);
+        let error = error.with_pool(Arc::clone(&self.name));
+        let error = match cause.endpoint() {
+            Some(endpoint) => error.with_endpoint(endpoint),
+            None => error,
+        };
+        error.with_source(Arc::new(cause))
+    }
+
+    /// A lease by an operation's deadline, and within the fleet's own limit.
+    pub(super) fn seek_for_operation(
+        &self,
+        wanted: Wanted,
+        tried: &[Arc<Endpoint<B>>],
+        deadline: Deadline,
+        location: &'static Location<'static>,
+    ) -> Result<(PooledConnection<B>, Arc<Endpoint<B>>), Error> {
+        let roster = self.roster.load();
+        let group = roster.group(wanted);
+        if let Some(endpoint) = self.choose(group).map(|place| &group[place])
+            && !tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
+            && !deadline.is_over()
+            && let Some(lease) = endpoint.pool.try_get_at(location)
+        {
+            return Ok((lease, Arc::clone(endpoint)));
+        }
+        drop(roster);
+        let limit = deadline.remaining_within(self.patience);
+        let ask = Ask {
+            wanted,
+            for_operation: true,
+            tried,
+            limit,
+            deadline: Deadline::within(limit),
+            location,
+        };
+        self.seek(&ask).map_err(|error| {
+            if !deadline.is_over() {
+                return error;
+            }
+            let message = format!("no connection by the operation's deadline: {error}");
+            Error::new(ErrorKind::DeadlineExceeded, Phase::Queue, message)
+                .with_pool(Arc::clone(&self.name))
+                .with_source(Arc::new(error))
+        })
+    }
+}

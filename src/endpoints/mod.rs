@@ -1,0 +1,82 @@
+//! One pool over several servers: a [`Fleet`].
+//!
+//! # How it stands
+//!
+//! A fleet has an ordinary [`Pool`](crate::Pool) for each endpoint, named `FLEET@ENDPOINT`, so each
+//! has its own metrics, health, limits and pace of connecting. A [strategy](Balance) picks the
+//! endpoint that a caller asks first; leases are ordinary
+//! [`PooledConnection`](crate::PooledConnection)s of that endpoint's pool.
+//!
+#![cfg_attr(feature = "redis", doc = "```no_run")]
+#![cfg_attr(not(feature = "redis"), doc = "```text")]
+//! # fn main() -> Result<(), millpond::Error> {
+//! use millpond::endpoints::PeakEwma;
+//! use millpond::{Fleet, Redis, RedisCommand, RedisConfig};
+//!
+//! let mut builder = Fleet::builder().name("cache").balance(PeakEwma);
+//! for url in ["redis://cache1", "redis://cache2", "redis://cache3"] {
+//!     builder = builder.endpoint(Redis::new(RedisConfig::from_url(url)?)?);
+//! }
+//! let fleet = builder.build()?;
+//! let reply = fleet.execute(RedisCommand::new("GET").arg("greeting"))?;
+//! # Ok(()) }
+//! ```
+//!
+//! # When endpoints fail
+//!
+//! * A caller whose pick has no idle connection looks for one elsewhere; only where there is none
+//!   does it wait, at one endpoint after the other, up to its deadline. So a server that is
+//!   dead costs nobody anything but the operations that it had. The price: among callers of
+//!   different endpoints, and of those that have moved on, first come is not first served.
+//! * An endpoint on which several operations in succession fail, or whose pool is down, is
+//!   [ejected](Ejection) for a growing time, but never all of them, and comes back slowly.
+//! * [`Fleet::execute`] tries again on another endpoint what is safe to try again.
+//! * A server that is *frozen* answers nothing and refuses nothing. What holds its callers is
+//!   bounded by their operations' deadlines; strategies that count callers
+//!   ([`PowerOfTwo`], [`LeastConnections`], [`PeakEwma`]) soon avoid it, and after a few missed
+//!   deadlines it is ejected. With [`attempt_timeout`](FleetBuilder::attempt_timeout) what may
+//!   run twice goes on elsewhere within its deadline. **Callers without a deadline** are held up
+//!   to the backend's own timeouts, at most as many as the pool of that endpoint has connections;
+//!   and program code that uses a lease by itself is held as long as the driver lets it.
+//!
+//! # Primaries and replicas
+//!
+//! [`Fleet::write`] and [`Fleet::read`] are views of the fleet by role. Who is what, the servers say
+//! themselves, by what each backend's [`check`](crate::backend::Backend::check) asks; so
+//! PostgreSQL's primary and standbys work as Redis's master and replicas do. Once a view was
+//! asked for, each endpoint is asked each second, by one query on one connection of its pool.
+//! Who decides about a failover is not this library: it follows what it sees. Keep a primary
+//! that was superseded from coming back as one (fencing, as every tool for failover does): a
+//! program that starts while two claim to be primaries cannot tell who is right, and takes the
+//! first.
+//!
+//! # Invariants
+//!
+//! 1. A lease where the pick has an idle connection takes no lock and allocates nothing.
+//! 2. While there are endpoints, at least one is in service.
+//! 3. Whoever changes the fleet does so under one lock, over which nothing blocks, and shows a
+//!    new roster as a whole; callers work on the one they read.
+//! 4. The keeper's visit blocks nowhere.
+
+mod balance;
+mod builder;
+mod ejection;
+mod endpoint;
+mod execute;
+mod fleet;
+mod latency;
+mod lend;
+mod roles;
+mod roster;
+mod source;
+mod view;
+mod watch;
+
+pub use self::balance::{
+    Balance, Candidate, Candidates, LeastConnections, PeakEwma, PowerOfTwo, Random, RoundRobin,
+    Weighted,
+};
+pub use self::builder::FleetBuilder;
+pub use self::ejection::Ejection;
+pub use self::fleet::{EndpointState, Fleet};
+pub use self::view::View;

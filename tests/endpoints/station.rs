@@ -1,0 +1,181 @@
+//! Servers that do what a test says, for the fleet's own logic.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use millpond::backend::{self, Backend};
+use millpond::endpoints::{Balance, FleetBuilder};
+use millpond::{
+    ConnectFailure, Deadline, Envelope, Error, ErrorKind, Fleet, ManageConnection, Operation, Phase,
+};
+use serde::{Deserialize, Serialize};
+
+/// A server, as seen from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Station {
+    pub(crate) name: String,
+    /// How long an operation takes, in microseconds.
+    pub(crate) takes: AtomicU64,
+    /// Nobody can connect, and connections are lost.
+    pub(crate) down: AtomicBool,
+    /// Operations fail without effect.
+    pub(crate) failing: AtomicBool,
+    pub(crate) served: AtomicU64,
+}
+
+/// Its manager. A connection tells which server it is of.
+pub(crate) struct Way(pub(crate) Arc<Station>);
+
+/// Something to do.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Errand {
+    #[serde(flatten)]
+    envelope: Envelope,
+}
+
+impl Operation for Errand {
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn statement(&self) -> Cow<'_, str> {
+        "ERRAND".into()
+    }
+}
+
+impl ManageConnection for Way {
+    type Connection = Arc<Station>;
+    type Error = io::Error;
+
+    fn connect(&self) -> io::Result<Arc<Station>> {
+        if self.0.down.load(SeqCst) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn is_valid(&self, station: &mut Arc<Station>) -> io::Result<()> {
+        if station.down.load(SeqCst) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+
+    fn has_broken(&self, station: &mut Arc<Station>) -> bool {
+        station.down.load(SeqCst)
+    }
+}
+
+impl Backend for Way {
+    const NAME: &'static str = "station";
+
+    type Operation = Errand;
+
+    /// Which server it was.
+    type Reply = String;
+
+    fn endpoint(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn classify(_: &io::Error) -> ErrorKind {
+        ErrorKind::Connect(ConnectFailure::Refused)
+    }
+
+    fn execute(
+        &self,
+        station: &mut Arc<Station>,
+        _: &Errand,
+        deadline: Deadline,
+    ) -> Result<String, Error> {
+        let fail = |kind| Err(Error::new(kind, Phase::Operation, "scripted"));
+        if station.down.load(SeqCst) || station.failing.load(SeqCst) {
+            return fail(ErrorKind::ConnectionLost);
+        }
+        let takes = Duration::from_micros(station.takes.load(SeqCst));
+        let sleep = deadline.remaining_within(takes);
+        if !takes.is_zero() {
+            std::thread::sleep(sleep);
+        }
+        if sleep < takes {
+            return fail(ErrorKind::DeadlineExceeded);
+        }
+        station.served.fetch_add(1, SeqCst);
+        Ok(station.name.clone())
+    }
+}
+
+impl Station {
+    pub(crate) fn new(name: &str) -> Arc<Self> {
+        backend::adopt::<Way>();
+        Arc::new(Self {
+            name: name.into(),
+            ..Self::default()
+        })
+    }
+
+    pub(crate) fn takes(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).expect("short");
+        self.takes.store(micros, SeqCst);
+    }
+
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(SeqCst)
+    }
+}
+
+/// So many of them, called `a`, `b`, `c`, ...
+pub(crate) fn stations(count: u8) -> Vec<Arc<Station>> {
+    let name = |number| char::from(b'a' + number).to_string();
+    (0..count)
+        .map(|number| Station::new(&name(number)))
+        .collect()
+}
+
+/// A builder with these endpoints, each with a pool of eight connections.
+pub(crate) fn builder(stations: &[Arc<Station>]) -> FleetBuilder<Way> {
+    let builder = Fleet::builder().pool(|pool| {
+        pool.max_size(8)
+            .connection_timeout(Duration::from_secs(5))
+            .retry_delay(Duration::from_millis(50))
+    });
+    let ways = stations.iter().map(|station| Way(Arc::clone(station)));
+    ways.fold(builder, FleetBuilder::endpoint)
+}
+
+/// A fleet of these in which every connection is open.
+pub(crate) fn fleet(stations: &[Arc<Station>], balance: impl Balance) -> Fleet<Way> {
+    let fleet = builder(stations)
+        .balance(balance)
+        .build()
+        .expect("connects");
+    warm(&fleet);
+    fleet
+}
+
+/// Waits until every connection is open.
+pub(crate) fn warm<B: Backend>(fleet: &Fleet<B>) {
+    until("all are open", || {
+        let pools = fleet.pools();
+        let mut open = pools
+            .iter()
+            .map(|pool| pool.state().idle_connections == pool.max_size());
+        open.all(|open| open)
+    });
+}
+
+#[track_caller]
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(20), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
