@@ -116,11 +116,33 @@
 //! is many times faster than one by one; see [`batch`]. Each operation has an [`Outcome`] of
 //! its own: done, rejected by the server, certainly not executed, or unknown.
 //!
+//! # Several servers
+//!
+//! A [`Fleet`] keeps a pool for each server and sends callers to the one that its strategy picks; a
+//! server that fails is left out for a while and comes back slowly. `fleet.write()` is the
+//! primary, `fleet.read()` its replicas, by what the servers say of themselves. Give operations
+//! deadlines: nothing else frees a caller from a server that froze. See [`endpoints`].
+#![cfg_attr(
+    all(feature = "batch", feature = "redis"),
+    doc = "A [`SharedQueue`](shared_queue::SharedQueue) is the batch queue of many processes."
+)]
+//!
+//! # Servers in trouble
+//!
+//! What is tried again is paced, bounded by a budget, and stopped by a [circuit breaker](Breaker)
+//! while a server keeps failing. Passwords in files are read for each login, so that they can
+//! change while the program runs.
+//!
 //! # Watching
 //!
 //! A [`Hub`] watches pools and batches: [metrics], [health], history, [alerts]. With the feature
 //! `exporter` it has a live page, and answers for Prometheus and load balancers. What the log is
-//! told is up to [`logging`].
+//! told is up to [`logging`]. With the feature `audit`, every operation leaves a line in a log in
+//! which nothing can be changed unnoticed.
+//!
+//! Before a program starts, `Config::check` connects to every server once, within a time of your
+//! choice, and reports as [`Hub::health`] does; the command `millpond` (feature `cli`) prints it.
+//! What is promised about secrets and values, and what is not, is in [`security`].
 //!
 //! # Backends and managers
 //!

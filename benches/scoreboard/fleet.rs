@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use millpond::backend::{self, Backend};
-use millpond::endpoints::{Balance, LeastConnections, PeakEwma, PowerOfTwo, RoundRobin};
+use millpond::endpoints::{
+    Balance, FleetBuilder, LeastConnections, PeakEwma, PowerOfTwo, RoundRobin,
+};
 use millpond::{Deadline, ErrorKind, Fleet, ManageConnection, NoOperation, Pool};
 
 use super::lease::nanos_per_lease;
@@ -88,7 +90,7 @@ fn fleet(balance: impl Balance) -> Result<Fleet<Spot>, Box<dyn Error>> {
     let builder = [1, 2, 3]
         .into_iter()
         .map(Spot)
-        .fold(builder, |all, spot| all.endpoint(spot));
+        .fold(builder, FleetBuilder::endpoint);
     let fleet = builder.balance(balance).build()?;
     let open = |pool: &Pool<Spot>| pool.state().idle_connections == CONNECTIONS;
     while !fleet.pools().iter().all(open) {

@@ -229,7 +229,7 @@ fn cut(servers: &Servers, running: bool) -> Error {
 fn statements() -> Vec<Row<Servers>> {
     vec![
         operation("syntax error", Kind::InvalidOperation, Final, &["42601", "syntax error"], |s: &Servers| s.run("SELEC 1")),
-        operation("undefined column", Kind::InvalidOperation, Final, &["42703", "at character"], |s: &Servers| s.run("SELECT nonesuch FROM t")),
+        operation("undefined column", Kind::InvalidOperation, Final, &["42703", "at character 20"], |s: &Servers| s.run("   /*é*/ SELECT 1, nonesuch FROM t")),
         operation("ambiguous column", Kind::InvalidOperation, Final, &["42702"], |s: &Servers| s.run("SELECT id FROM t, parent")),
         operation("grouping error", Kind::InvalidOperation, Final, &["42803"], |s: &Servers| s.run("SELECT id, count(*) FROM t GROUP BY n")),
         operation("wrong types", Kind::InvalidOperation, Final, &["42804"], |s: &Servers| s.run("UPDATE t SET n = true")),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use postgres::error::{DbError, ErrorPosition, SqlState};
 
+use super::batch::Shift;
 use super::codes::{is_open, kind_of_state};
 use super::connector::NotOffered;
 use super::fuse::Blown;
@@ -153,6 +154,11 @@ pub(super) fn leaves_open(error: &postgres::Error) -> bool {
 
 /// The driver's error as one of ours.
 pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
+    ours_shifted(error, phase, Shift::default())
+}
+
+/// The same, of a statement that the server got in another place than its author wrote it.
+pub(super) fn ours_shifted(error: postgres::Error, phase: Phase, shift: Shift) -> Error {
     if phase == Phase::Connect
         && let Some((kind, message)) = tls_problem(&error)
     {
@@ -160,7 +166,7 @@ pub(super) fn ours(error: postgres::Error, phase: Phase) -> Error {
     }
     let kind = kind_of(&error, phase);
     let mut message = match error.as_db_error() {
-        Some(db) => describe(db),
+        Some(db) => describe(db, shift),
         None => chain_of(&error),
     };
     let code = error.code().map(SqlState::code);
@@ -197,7 +203,7 @@ pub(super) fn left_at_deadline(error: Error) -> Error {
 
 /// The server's message with its code, and where it helps hint and position. While values
 /// are masked without its detail, which repeats the row's values.
-pub(super) fn describe(db: &DbError) -> String {
+fn describe(db: &DbError, shift: Shift) -> String {
     let masked = values_are_masked();
     let code = db.code().code();
     let said = if masked {
@@ -214,6 +220,7 @@ pub(super) fn describe(db: &DbError) -> String {
         let _ = write!(text, "; hint: {hint}");
     }
     if let Some(ErrorPosition::Original(position)) = db.position() {
+        let position = (*position as usize + shift.written).saturating_sub(shift.sent);
         let _ = write!(text, "; at character {position}");
     }
     text
@@ -254,7 +261,7 @@ pub(super) fn notice(notice: &DbError) -> Cow<'_, str> {
 /// The error with its causes.
 pub(super) fn chain_of(error: &postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
-        return describe(db);
+        return describe(db, Shift::default());
     }
     let mut text = error.to_string();
     let mut cause = error.source();

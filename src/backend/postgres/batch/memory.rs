@@ -26,6 +26,15 @@ pub(in super::super) struct Memory {
     ways: HashMap<Arc<Statement>, Ways>,
     /// Which server this is, in which of its lives.
     pub(super) incarnation: Option<Incarnation>,
+    /// Where the statement stood in the text that was sent last to prepare one.
+    pub(in super::super) shift: Shift,
+}
+
+/// How many characters stand before a statement: in what was sent, and in what its author wrote.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Shift {
+    pub(in super::super) sent: usize,
+    pub(in super::super) written: usize,
 }
 
 /// Whether the INSERTs of one text can be run in some way.
@@ -110,6 +119,7 @@ impl Memory {
             garbage: Vec::new(),
             ways: HashMap::new(),
             incarnation: None,
+            shift: Shift::default(),
         }
     }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use postgres::error::SqlState;
 
-pub(super) use self::memory::Memory;
+pub(super) use self::memory::{Memory, Shift};
 pub(super) use self::single::execute;
 use super::connection::PostgresConnection;
 use super::manager::Postgres;

@@ -14,6 +14,7 @@ use super::super::connection::{PostgresConnection, is_stale};
 use super::super::operation::Sql;
 use super::super::sql::literal::push_literal;
 use super::super::sql::{SqlReply, SqlRow, Statement};
+use super::memory::Shift;
 use crate::deadline::Deadline;
 use crate::error::Error;
 
@@ -86,7 +87,12 @@ pub(super) fn prepared(
         return Ok(Some(name));
     }
     let name = conn.memory.new_name();
-    let mut text = format!("PREPARE {name} AS {}", statement.body());
+    let mut text = format!("PREPARE {name} AS ");
+    conn.memory.shift = Shift {
+        sent: text.len(),
+        written: statement.characters_before(),
+    };
+    text.push_str(statement.body());
     let garbage = conn.memory.take_garbage();
     for old in &garbage {
         // Writing to a string does not fail.

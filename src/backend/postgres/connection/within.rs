@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use postgres::Error;
 use postgres::error::SqlState;
 
-use super::super::errors::{cancelled_in_time, leaves_open, left_at_deadline, ours};
+use super::super::batch::Shift;
+use super::super::errors::{cancelled_in_time, leaves_open, left_at_deadline, ours_shifted};
 use super::super::fuse::{Lit, Then};
 use super::PostgresConnection;
 use crate::deadline::Deadline;
@@ -89,7 +90,13 @@ impl PostgresConnection {
             return cancelled_in_time(error);
         }
         let open = sent && leaves_open(&error);
-        let error = match ours(error, Phase::Operation) {
+        // What was not sent could not be prepared.
+        let shift = if sent {
+            Shift::default()
+        } else {
+            self.memory.shift
+        };
+        let error = match ours_shifted(error, Phase::Operation, shift) {
             // A call after the one that the fuse ended.
             error if error.kind() == ErrorKind::ConnectionLost && self.fuse.is_blown() => {
                 left_at_deadline(error)

@@ -100,6 +100,11 @@ impl Statement {
         &self.text[self.body.clone()]
     }
 
+    /// How many characters stand before the [body](Self::body).
+    pub(in super::super) fn characters_before(&self) -> usize {
+        self.text[..self.body.start].chars().count()
+    }
+
     /// The highest number of a parameter.
     pub(in super::super) fn params(&self) -> usize {
         self.params
