@@ -34,7 +34,7 @@ fn processor_time() -> Duration {
     let fields: Vec<_> = stat
         .rsplit(')')
         .next()
-        .unwrap()
+        .expect("a command's name")
         .split_whitespace()
         .collect();
     // User and system time in hundredths of a second: fields 14 and 15 of the whole.
@@ -92,7 +92,7 @@ fn dies_and_comes_back<B: Backend>(
         let retries = pool.metrics().operations.retries - before.0;
         let operations = asked.load(SeqCst) - before.1;
         let took = before.3.elapsed();
-        let cpu = (processor_time() - before.2).as_secs_f64() / took.as_secs_f64();
+        let cpu = processor_time().saturating_sub(before.2).as_secs_f64() / took.as_secs_f64();
         let health = pool.health();
         open.store(false, SeqCst);
         restart();
