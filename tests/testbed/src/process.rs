@@ -34,6 +34,8 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How often we look.
 const POLL: Duration = Duration::from_millis(2);
+/// How long a process may take to notice that it is to stop.
+const SIGNAL_DEADLINE: Duration = Duration::from_millis(200);
 
 /// Asks whether the server answers; if not, why not.
 pub(crate) type Ready = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -337,12 +339,23 @@ fn stop_family(root: u32) -> Vec<u32> {
         for pid in members {
             if !stopped.contains(&pid) {
                 send(pid, Signal::STOP);
+                wait_until_stopped(pid);
                 stopped.push(pid);
             }
         }
         if stopped.len() == before {
             return stopped;
         }
+    }
+}
+
+/// Until the signal has arrived: a process on another processor may start one more child
+/// before. One in the kernel's hands may take longer; it starts none.
+fn wait_until_stopped(pid: u32) {
+    let deadline = Instant::now() + SIGNAL_DEADLINE;
+    let runs = || stat(pid).is_some_and(|stat| !matches!(stat.state, 'T' | 't' | 'Z'));
+    while runs() && Instant::now() < deadline {
+        thread::sleep(Duration::from_micros(100));
     }
 }
 
