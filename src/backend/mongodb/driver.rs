@@ -106,8 +106,9 @@ pub(super) fn options(
     }
     options.max_pool_size = Some(config.max_sockets);
     options.min_pool_size = None;
-    // Leases come one by one from the pool; the driver need not ration them again.
-    options.max_connecting = options.max_connecting.or(Some(8));
+    // The driver's own default, said aloud: when logins are refused, no more than these are on
+    // their way, and those behind them are told without one of their own.
+    options.max_connecting = options.max_connecting.or(Some(2));
     options.connect_timeout = Some(config.connect_timeout);
     Ok(options)
 }
