@@ -70,10 +70,6 @@ impl Book {
         self.count(Said::Done)
     }
 
-    pub(crate) fn failed(&self) -> usize {
-        self.0.lock().expect("no poison").errors.values().sum()
-    }
-
     /// Whether it agrees with how often each key is there, and the errors with what `is_fine`.
     pub(crate) fn check(&self, there: &HashMap<i32, u64>, is_fine: impl Fn(&str) -> bool) {
         let pages = self.0.lock().expect("no poison");

@@ -5,6 +5,7 @@
 mod book;
 mod load;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,8 +47,8 @@ fn unnoticed(bouncer: &PgBouncer) -> Pool<Postgres> {
     pool_of(config)
 }
 
-/// Whether the book agrees with the ledger, and no error is about prepared statements.
-fn check(book: &Book, server: &Server) {
+/// How often each key is there.
+fn ledger(server: &Server) -> HashMap<i32, u64> {
     let sql = "SELECT key, count(*) FROM ledger GROUP BY key";
     let rows = server.psql(sql).expect("reads");
     let parse = |row: &str| {
@@ -57,8 +58,13 @@ fn check(book: &Book, server: &Server) {
             times.parse().expect("a number"),
         )
     };
+    rows.lines().map(parse).collect()
+}
+
+/// Whether the book agrees with the ledger, and no error is about prepared statements.
+fn check(book: &Book, server: &Server) {
     let about = ["26000", "42P05", "08P01", "prepared statement"];
-    book.check(&rows.lines().map(parse).collect(), |error| {
+    book.check(&ledger(server), |error| {
         !about.iter().any(|what| error.contains(what))
     });
 }
@@ -142,8 +148,8 @@ fn paused() {
         thread::sleep(Duration::from_millis(200));
     });
     println!("paused: {book}");
-    check(&book, &server);
-    assert_eq!(book.failed(), 0, "a pause is no error: {book}");
+    // A pause is no error.
+    book.check(&ledger(&server), |_| false);
 }
 
 #[test]
