@@ -149,7 +149,7 @@ pub struct PostgresConfig {
     pub(super) statement_timeout: Option<Duration>,
     pub(super) keepalive: Option<Duration>,
     pub(super) tcp_user_timeout: Option<Duration>,
-    pub(super) statement_cache: usize,
+    pub(super) statement_cache: Option<usize>,
     pub(super) resolve_unknown: bool,
     hosts_are_default: bool,
 }
@@ -173,7 +173,7 @@ impl Default for PostgresConfig {
             statement_timeout: None,
             keepalive: Some(Duration::from_secs(30)),
             tcp_user_timeout: Some(Duration::from_secs(30)),
-            statement_cache: 256,
+            statement_cache: None,
             resolve_unknown: false,
             hosts_are_default: true,
         }
@@ -325,12 +325,17 @@ impl PostgresConfig {
         self
     }
 
-    /// How many prepared statements each connection keeps; 256 by default. 0 for
-    /// PgBouncer in transaction mode, where a statement prepared on one server
-    /// connection is unknown on the next: then a statement without parameters is
-    /// sent unprepared, and one with parameters in a transaction of its own.
+    /// How many prepared statements each connection keeps; by default 256, and 0 where a
+    /// pooler such as PgBouncer answers.
+    ///
+    /// In transaction mode, a pooler's next transaction may meet another server connection,
+    /// which does not know the statement, or knows another program's under its name. With 0
+    /// a statement without parameters is sent unprepared, and one with parameters in a
+    /// transaction of its own. A pooler is noticed by one round trip at each connect, but not
+    /// on a Unix socket: there say 0. Say how many to keep if it pools whole sessions; in
+    /// transaction mode that asks for wrong results.
     pub fn statement_cache(mut self, statements: usize) -> Self {
-        self.statement_cache = statements;
+        self.statement_cache = Some(statements);
         self
     }
 

@@ -1,6 +1,7 @@
 //! A PostgreSQL connection that keeps its prepared statements and notices what
 //! its user leaves behind.
 
+mod kept;
 mod within;
 
 use std::error::Error as StdError;
@@ -9,16 +10,15 @@ use std::io::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use postgres::error::SqlState;
 use postgres::types::ToSql;
-use postgres::{Client, Error, Row, SimpleQueryMessage, Statement, ToStatement, Transaction};
+use postgres::{Client, Error, Row, SimpleQueryMessage, Statement, ToStatement};
 
+pub(super) use self::kept::is_stale;
 use super::batch::Memory;
 use super::cache::StatementCache;
 use super::connector::{Canceller, Way};
 use super::errors::breaks;
 use super::fuse::Fuse;
-use super::statement::is_dirty;
 
 /// A query: SQL text, whose prepared statement is kept, or a [`Statement`] of your
 /// own.
@@ -109,16 +109,12 @@ impl PostgresConnection {
             let rows = self.client.query(query, params);
             return self.noted(rows);
         };
-        if self.cache.is_off() {
-            return self.uncached(
-                params,
-                sql,
-                |client| client.query_typed(sql, &[]),
-                |client| client.query(sql, params),
-                |transaction| transaction.query(sql, params),
-            );
-        }
-        self.cached(sql, |client, statement| client.query(statement, params))
+        self.run(
+            sql,
+            params,
+            |client| client.query_typed(sql, &[]),
+            |client, statement| client.query(statement, params),
+        )
     }
 
     /// Runs a query that returns one row.
@@ -134,16 +130,12 @@ impl PostgresConnection {
             let row = self.client.query_one(query, params);
             return self.noted(row);
         };
-        if self.cache.is_off() {
-            return self.uncached(
-                params,
-                sql,
-                |client| client.query_typed_one(sql, &[]),
-                |client| client.query_one(sql, params),
-                |transaction| transaction.query_one(sql, params),
-            );
-        }
-        self.cached(sql, |client, statement| client.query_one(statement, params))
+        self.run(
+            sql,
+            params,
+            |client| client.query_typed_one(sql, &[]),
+            |client, statement| client.query_one(statement, params),
+        )
     }
 
     /// Runs a query that returns one row or none.
@@ -159,16 +151,12 @@ impl PostgresConnection {
             let row = self.client.query_opt(query, params);
             return self.noted(row);
         };
-        if self.cache.is_off() {
-            return self.uncached(
-                params,
-                sql,
-                |client| client.query_typed_opt(sql, &[]),
-                |client| client.query_opt(sql, params),
-                |transaction| transaction.query_opt(sql, params),
-            );
-        }
-        self.cached(sql, |client, statement| client.query_opt(statement, params))
+        self.run(
+            sql,
+            params,
+            |client| client.query_typed_opt(sql, &[]),
+            |client, statement| client.query_opt(statement, params),
+        )
     }
 
     /// Runs a statement and returns how many rows it changed.
@@ -184,84 +172,12 @@ impl PostgresConnection {
             let count = self.client.execute(query, params);
             return self.noted(count);
         };
-        if self.cache.is_off() {
-            return self.uncached(
-                params,
-                sql,
-                |client| client.execute_typed(sql, &[]),
-                |client| client.execute(sql, params),
-                |transaction| transaction.execute(sql, params),
-            );
-        }
-        self.cached(sql, |client, statement| client.execute(statement, params))
-    }
-
-    /// Runs a statement that is kept. The server may have forgotten it (26000, after
-    /// `DISCARD ALL` or behind a pooler) or its result may have changed with a table
-    /// (0A000); both are found out before anything is executed, so it is prepared and
-    /// run once more. Inside a transaction the error has ended it, and stands.
-    fn cached<R>(
-        &mut self,
-        sql: &str,
-        run: impl Fn(&mut Client, &Statement) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        self.statements += 1;
-        if let Some((statement, dirty)) = self.cache.get(sql) {
-            self.dirty |= dirty;
-            let result = run(&mut self.client, statement);
-            let Err(error) = result else { return result };
-            if !is_stale(&error) {
-                return self.noted(Err(error));
-            }
-            self.cache.remove(sql);
-            let again = self.prepared(sql, &run);
-            return match again {
-                Err(second) if second.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
-                    Err(error)
-                }
-                again => again,
-            };
-        }
-        self.prepared(sql, &run)
-    }
-
-    fn prepared<R>(
-        &mut self,
-        sql: &str,
-        run: &impl Fn(&mut Client, &Statement) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let statement = self.client.prepare(sql);
-        let statement = self.noted(statement)?;
-        self.dirty |= self.cache.insert(sql, statement.clone());
-        let result = run(&mut self.client, &statement);
-        self.noted(result)
-    }
-
-    /// Runs a statement of which nothing is kept. Preparing and running are two steps,
-    /// between which a pooler may change the server, unless a transaction holds it.
-    fn uncached<R>(
-        &mut self,
-        params: Params<'_>,
-        sql: &str,
-        at_once: impl FnOnce(&mut Client) -> Result<R, Error>,
-        within: impl FnOnce(&mut Client) -> Result<R, Error>,
-        alone: impl FnOnce(&mut Transaction<'_>) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        self.statements += 1;
-        self.dirty |= is_dirty(sql);
-        let result = if params.is_empty() {
-            at_once(&mut self.client)
-        } else if self.touched || self.dirty {
-            // Perhaps in a transaction of the user's.
-            within(&mut self.client)
-        } else {
-            self.client.transaction().and_then(|mut transaction| {
-                let result = alone(&mut transaction)?;
-                transaction.commit()?;
-                Ok(result)
-            })
-        };
-        self.noted(result)
+        self.run(
+            sql,
+            params,
+            |client| client.execute_typed(sql, &[]),
+            |client, statement| client.execute(statement, params),
+        )
     }
 
     /// Notes an error that means that the connection is lost.
@@ -352,16 +268,6 @@ fn copy_in(
         }
     }
     writer.finish()
-}
-
-/// Whether the server has forgotten the statement, or its result has changed.
-pub(super) fn is_stale(error: &Error) -> bool {
-    let code = error.code();
-    code == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
-        || (code == Some(&SqlState::FEATURE_NOT_SUPPORTED)
-            && error
-                .as_db_error()
-                .is_some_and(|db| db.message().contains("cached plan")))
 }
 
 impl Deref for PostgresConnection {

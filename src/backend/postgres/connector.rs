@@ -24,6 +24,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::SslMode;
 use super::fuse::{Fuse, Fused, Then};
+use super::greeting::{Greeting, Number};
 
 /// Asks for TLS: the length and the code 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -45,11 +46,13 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// A connector for one connection with this fuse.
-    pub(super) fn fused(&self, fuse: &Arc<Fuse>) -> Connector {
+    /// A connector for one connection with this fuse, which notes the number that the
+    /// server gives itself.
+    pub(super) fn fused(&self, fuse: &Arc<Fuse>, number: &Number) -> Connector {
         Connector {
             way: self.clone(),
             fuse: Arc::clone(fuse),
+            number: Arc::clone(number),
             awaits_end: false,
         }
     }
@@ -78,6 +81,7 @@ impl Canceller {
             Some(way) => self.token.cancel_query(Connector {
                 way: way.clone(),
                 fuse: Fuse::new(),
+                number: Number::default(),
                 awaits_end: true,
             }),
         };
@@ -93,6 +97,7 @@ impl Canceller {
 pub(super) struct Connector {
     way: Way,
     fuse: Arc<Fuse>,
+    number: Number,
     /// For a cancel request: closing waits for the server to close, which it does when it
     /// has dealt with the request.
     awaits_end: bool,
@@ -132,28 +137,34 @@ impl Handshake {
         let Connector {
             way,
             fuse,
+            number,
             awaits_end,
         } = self.connector;
+        let wire = |layer| Wire {
+            layer,
+            greeting: Greeting::new(number),
+            awaits_end,
+        };
         if awaits_end {
             fuse.light(Instant::now().checked_add(CANCEL_LIMIT), Then::GiveUp);
         }
         let mut socket = Fused::new(socket, Arc::clone(&fuse));
         let Some(mut tls) = way.tls else {
-            return Ok(Wire::new(Layer::Plain(socket), awaits_end));
+            return Ok(wire(Layer::Plain(socket)));
         };
         socket.write_all(&SSL_REQUEST).await?;
         // Exactly one byte: what follows belongs to the handshake, or is an attack.
         let answer = socket.read_u8().await?;
         if answer != b'S' {
             return match way.mode {
-                SslMode::Prefer => Ok(Wire::new(Layer::Plain(socket), awaits_end)),
+                SslMode::Prefer => Ok(wire(Layer::Plain(socket))),
                 _ => Err(io::Error::new(io::ErrorKind::Unsupported, NotOffered)),
             };
         }
         let Ok(tls) = MakeTlsConnect::<Fused>::make_tls_connect(&mut tls, &self.host);
         let stream = tls.connect(socket).await?;
         fuse.note_encrypted();
-        Ok(Wire::new(Layer::Tls(Box::new(stream)), awaits_end))
+        Ok(wire(Layer::Tls(Box::new(stream))))
     }
 }
 
@@ -165,13 +176,8 @@ enum Layer {
 /// A connection's stream, encrypted or not.
 pub(super) struct Wire {
     layer: Layer,
+    greeting: Greeting,
     awaits_end: bool,
-}
-
-impl Wire {
-    fn new(layer: Layer, awaits_end: bool) -> Self {
-        Self { layer, awaits_end }
-    }
 }
 
 /// Calls the same on whatever layer there is.
@@ -192,11 +198,17 @@ macro_rules! on_layer {
 
 impl AsyncRead for Wire {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        on_layer!(self, |stream| stream.poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let wire = self.as_mut();
+        let done = on_layer!(wire, |stream| stream.poll_read(context, buffer));
+        if let Some(new) = buffer.filled().get(before..) {
+            self.greeting.hear(new);
+        }
+        done
     }
 }
 

@@ -50,6 +50,8 @@ struct Target {
     host: Host,
     port: u16,
     way: Way,
+    /// A pooler has answered there.
+    pooled: AtomicBool,
 }
 
 impl Postgres {
@@ -142,6 +144,7 @@ impl Target {
             host: host.clone(),
             port,
             way: Way { mode, tls },
+            pooled: AtomicBool::new(false),
         })
     }
 

@@ -25,9 +25,19 @@
 //! all others share one round trip and one commit; what the server refuses is split until
 //! the culprit stands alone.
 //!
-//! Behind PgBouncer in transaction mode set
-//! [`statement_cache(0)`](PostgresConfig::statement_cache): the values then go as literals
-//! in the text, and nothing stays prepared.
+//! # Behind a pooler
+//!
+//! PgBouncer in transaction mode gives each transaction whatever server connection is free.
+//! So what stays prepared on one is missing on the next, and names of statements meet those
+//! of other programs. A connection notices at its login that it talks to a pooler, and then
+//! keeps nothing prepared: values go as literals in the text, or in a transaction of their
+//! own. On a Unix socket it cannot notice: set
+//! [`statement_cache(0)`](PostgresConfig::statement_cache) there. A pooler that pools whole
+//! sessions is noticed too; there say how many statements to keep. Should a server still not
+//! know a statement that was kept, it is run without, and the connection keeps no more.
+//!
+//! What you do yourself by way of the driver is yours to keep within one transaction: a
+//! [`Statement`](postgres::Statement) of your own, `SET`, `LISTEN`, temporary tables.
 //!
 //! The server's setting `standard_conforming_strings` is taken to be on, as it is by
 //! default.
@@ -56,6 +66,7 @@ mod connection;
 mod connector;
 mod errors;
 mod fuse;
+mod greeting;
 mod manager;
 mod operation;
 mod probe;

@@ -2,6 +2,7 @@
 
 use std::iter;
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -9,18 +10,19 @@ use crate::error::Error;
 use crate::folder::Folder;
 use crate::locate;
 use crate::ports::{Port, on_free_port};
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Session, socket};
 use crate::process::{Daemon, Launch, lifecycle};
 use crate::user::unprivileged;
 
 /// A PgBouncer that pools transactions.
 ///
-/// It lets everyone in, as `test`. It must not outlive its [`Postgres`].
+/// It lets everyone in, as `test`, and to its console too. It must not outlive its
+/// [`Postgres`].
 pub struct PgBouncer {
     daemon: Daemon,
     port: Port,
     // Last, so that the program is gone before its folder.
-    _folder: Folder,
+    folder: Folder,
 }
 
 lifecycle!(PgBouncer);
@@ -39,12 +41,14 @@ impl PgBouncer {
                  [pgbouncer]\n\
                  listen_addr = 127.0.0.1\n\
                  listen_port = {number}\n\
-                 unix_socket_dir =\n\
+                 unix_socket_dir = {own}\n\
                  auth_type = any\n\
+                 admin_users = test\n\
                  pool_mode = transaction\n\
                  default_pool_size = 5\n\
                  ignore_startup_parameters = extra_float_digits\n",
                 socket = postgres.socket_dir().display(),
+                own = folder.path().display(),
                 server = postgres.port(),
             );
             let config = folder.write("pgbouncer.ini", &config, user)?;
@@ -65,7 +69,7 @@ impl PgBouncer {
             Ok(Self {
                 daemon,
                 port,
-                _folder: folder,
+                folder,
             })
         })
     }
@@ -78,6 +82,28 @@ impl PgBouncer {
     /// A URL of the database `postgres` by way of the pooler.
     pub fn url(&self) -> String {
         format!("postgres://test@127.0.0.1:{}/postgres", self.port())
+    }
+
+    /// The folder of its Unix socket.
+    pub fn socket_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Lets what runs come to its end, and makes everything else wait.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.console("PAUSE")
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) -> Result<(), Error> {
+        self.console("RESUME")
+    }
+
+    fn console(&self, command: &str) -> Result<(), Error> {
+        Session::open(&socket(self.socket_dir(), self.port()), "pgbouncer")
+            .and_then(|mut session| session.query(command))
+            .map(drop)
+            .map_err(|error| Error::new(format!("PgBouncer, asked `{command}`: {error}")))
     }
 
     fn daemons(&self) -> impl Iterator<Item = &Daemon> {

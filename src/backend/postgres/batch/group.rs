@@ -95,7 +95,8 @@ impl Batch<'_> {
                 true
             }
             Ok(None) => true,
-            Err(failure) if is_ambiguous(&failure.error) => {
+            // In a transaction of ours, a statement that was lost has ended it.
+            Err(failure) if is_ambiguous(&failure.error) || is_stale(&failure.error) => {
                 *well = false;
                 self.grouped(items);
                 true
@@ -137,11 +138,16 @@ impl Batch<'_> {
                 Ok(None) => return true,
                 Err(failure) => failure,
             };
-            if !stale && is_stale(&failure.error) {
-                stale = true;
-                for statement in names.keys() {
-                    self.conn.memory.forget(statement);
+            if is_stale(&failure.error) && names.values().any(Option::is_some) {
+                if stale {
+                    // Lost at once: a pooler changes the server.
+                    self.conn.keep_no_statements();
+                } else {
+                    for statement in names.keys() {
+                        self.conn.memory.forget(statement);
+                    }
                 }
+                stale = true;
                 continue;
             }
             if failure.error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {

@@ -53,11 +53,16 @@ pub(super) fn run(conn: &mut PostgresConnection, operation: &Sql) -> Result<SqlR
             Err(error) => error,
         };
         // Both are found out before anything is executed.
-        if name.is_none() || stale.is_some() || !is_stale(&error) {
+        if name.is_none() || !is_stale(&error) {
             let error = first_of(stale, error);
             return Err(Failure { error, sent: true });
         }
-        conn.memory.forget(statement);
+        if stale.is_some() {
+            // Lost at once: a pooler changes the server.
+            conn.keep_no_statements();
+        } else {
+            conn.memory.forget(statement);
+        }
         stale = Some(error);
     }
 }

@@ -17,7 +17,7 @@ impl PostgresConfig {
     /// | `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | none |
     /// | `DB_APPLICATION_NAME` `DB_OPTIONS` `DB_TARGET_SESSION_ATTRS` | millpond, none, any |
     /// | `DB_CONNECT_TIMEOUT` `DB_CHECK_TIMEOUT` `DB_STATEMENT_TIMEOUT` | 10, 3, none (seconds) |
-    /// | `DB_STATEMENT_CACHE` `DB_RESOLVE_UNKNOWN` | 256, false |
+    /// | `DB_STATEMENT_CACHE` `DB_RESOLVE_UNKNOWN` | 256 but 0 behind a pooler, false |
     /// | `SECURITY_CONNECTION_ENCRYPTION` `SECURITY_CERTIFICATE_VALIDATION` | true, true |
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl PostgresConfig {
             self.statement_timeout = Some(timeout);
         }
         if let Some(size) = vars.parse("DB_STATEMENT_CACHE", "a number, 0 for none") {
-            self.statement_cache = size;
+            self.statement_cache = Some(size);
         }
         if let Some(resolve) = vars.flag("DB_RESOLVE_UNKNOWN") {
             self.resolve_unknown = resolve;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use postgres::config::{SslMode as DriverSslMode, SslNegotiation};
 use postgres::error::SqlState;
-use postgres::{Client, Config, NoTls};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use r2d2::ManageConnection as _;
 use r2d2_postgres::PostgresConnectionManager;
 
@@ -14,20 +15,27 @@ use super::super::connection::PostgresConnection;
 use super::super::connector::Way;
 use super::super::errors::{self, ours};
 use super::super::fuse::{Fuse, Then};
+use super::super::greeting::Number;
 use super::super::probe;
 use super::{Postgres, Target, about};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 
+/// A connection keeps so many prepared statements, unless it is said how many.
+const STATEMENTS: usize = 256;
+
 impl Postgres {
     /// A connection to this host, if it is the kind that is wanted.
     pub(super) fn connect_to(&self, target: &Target) -> Result<PostgresConnection, Error> {
-        let (mut conn, deadline) = match &target.host {
+        let (mut conn, deadline, number) = match &target.host {
             Host::Tcp(name) => self.connect_tcp(name, target)?,
             Host::Unix(folder) => self.connect_unix(folder, target.port)?,
         };
         let left = deadline.remaining_within(self.config.connect_timeout);
-        conn.limited(left, |conn| self.check_target(conn))?;
+        conn.limited(left, |conn| {
+            self.check_target(conn)?;
+            self.look_for_pooler(conn, target, number.get().copied())
+        })?;
         Ok(conn)
     }
 
@@ -36,7 +44,7 @@ impl Postgres {
         &self,
         name: &str,
         target: &Target,
-    ) -> Result<(PostgresConnection, Deadline), Error> {
+    ) -> Result<(PostgresConnection, Deadline, Number), Error> {
         let addresses = probe::addresses(name, target.port)?;
         let deadline = Deadline::within(self.config.connect_timeout);
         let mut failure = None;
@@ -52,10 +60,12 @@ impl Postgres {
                 // How it is really encrypted is our connector's business.
                 .ssl_mode(DriverSslMode::Require)
                 .ssl_negotiation(SslNegotiation::Direct);
-            let connector = target.way.fused(&fuse);
+            let number = Number::default();
+            let connector = target.way.fused(&fuse, &number);
             match PostgresConnectionManager::new(settings, connector).connect() {
                 Ok(client) => {
-                    return Ok((self.connection(client, fuse, Some(&target.way)), deadline));
+                    let conn = self.connection(client, fuse, Some(&target.way));
+                    return Ok((conn, deadline, number));
                 }
                 Err(error) => {
                     let error = probe::login_failed(error, self.config.connect_timeout);
@@ -84,7 +94,7 @@ impl Postgres {
         &self,
         folder: &Path,
         port: u16,
-    ) -> Result<(PostgresConnection, Deadline), Error> {
+    ) -> Result<(PostgresConnection, Deadline, Number), Error> {
         let deadline = Deadline::within(self.config.connect_timeout);
         probe::unix(folder, port, self.config.connect_timeout)?;
         let mut settings = self.driver_config()?;
@@ -95,11 +105,13 @@ impl Postgres {
         let client = PostgresConnectionManager::new(settings, NoTls)
             .connect()
             .map_err(|error| ours(error, Phase::Connect))?;
-        Ok((self.connection(client, Fuse::new(), None), deadline))
+        let conn = self.connection(client, Fuse::new(), None);
+        Ok((conn, deadline, Number::default()))
     }
 
     fn connection(&self, client: Client, fuse: Arc<Fuse>, way: Option<&Way>) -> PostgresConnection {
-        PostgresConnection::new(client, self.config.statement_cache, fuse, way.cloned())
+        let statements = self.config.statement_cache.unwrap_or(STATEMENTS);
+        PostgresConnection::new(client, statements, fuse, way.cloned())
     }
 
     fn driver_config(&self) -> Result<Config, Error> {
@@ -175,4 +187,46 @@ impl Postgres {
         );
         Err(Error::new(ErrorKind::WrongRole, Phase::Connect, message))
     }
+
+    /// Keeps no prepared statements where a pooler answers, unless it is said how many are to
+    /// be kept: the next transaction may meet another server, which does not know them or,
+    /// worse, knows another program's by that name. The server's number is none on a Unix
+    /// socket, where a pooler is not noticed.
+    fn look_for_pooler(
+        &self,
+        conn: &mut PostgresConnection,
+        target: &Target,
+        number: Option<u32>,
+    ) -> Result<(), Error> {
+        if self.config.statement_cache.is_some() {
+            return Ok(());
+        }
+        if !target.pooled.load(Relaxed) {
+            let Some(number) = number else { return Ok(()) };
+            let own = own_number(conn)
+                .map_err(|error| probe::login_failed(error, self.config.connect_timeout))?;
+            if own == Some(number) {
+                return Ok(());
+            }
+            if !target.pooled.swap(true, Relaxed) {
+                log::info!(
+                    "millpond: PostgreSQL at {}: a pooler answers there, so no prepared \
+                     statements are kept; if it pools whole sessions, say how many to keep \
+                     (DB_STATEMENT_CACHE)",
+                    target.name()
+                );
+            }
+        }
+        conn.keep_no_statements();
+        Ok(())
+    }
+}
+
+/// The number of the process that serves this connection, by itself.
+fn own_number(conn: &mut PostgresConnection) -> Result<Option<u32>, postgres::Error> {
+    let messages = conn.client().simple_query("SELECT pg_backend_pid()")?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    }))
 }

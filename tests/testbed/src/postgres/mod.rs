@@ -26,7 +26,8 @@ use crate::locate::{self, Program};
 use crate::ports::{Port, on_free_port};
 use crate::process::{Daemon, Launch, become_user, lifecycle, run, shared};
 use crate::user::{User, unprivileged};
-use wire::{Session, USER};
+pub(crate) use wire::Session;
+use wire::USER;
 
 const HOST: &str = "127.0.0.1";
 
@@ -101,7 +102,7 @@ impl Postgres {
 
     /// The same in another database.
     pub fn psql_in(&self, database: &str, sql: &str) -> Result<String, Error> {
-        Session::open(&socket(&self.folder, self.port()), database)
+        Session::open(&socket(self.folder.path(), self.port()), database)
             .and_then(|mut session| session.query(sql))
             .map_err(|error| Error::new(format!("PostgreSQL, asked `{sql}`: {error}")))
     }
@@ -148,7 +149,7 @@ impl Postgres {
         settings: &str,
     ) -> Result<Self, Error> {
         append(&folder.join("data/postgresql.conf"), settings)?;
-        let socket = socket(&folder, port.number());
+        let socket = socket(folder.path(), port.number());
         let daemon = Daemon::start(Launch {
             name: "PostgreSQL",
             args: vec![
@@ -304,8 +305,9 @@ fn place(folder: &Folder, port: &Port) -> String {
     )
 }
 
-fn socket(folder: &Folder, port: u16) -> PathBuf {
-    folder.join(&format!(".s.PGSQL.{port}"))
+/// The Unix socket of a server in this folder.
+pub(crate) fn socket(folder: &Path, port: u16) -> PathBuf {
+    folder.join(format!(".s.PGSQL.{port}"))
 }
 
 fn append(path: &Path, text: &str) -> Result<(), Error> {

@@ -15,13 +15,13 @@ pub(super) const USER: &str = "test";
 const VERSION: i32 = 3 << 16;
 
 /// A session; ends on drop.
-pub(super) struct Session {
+pub(crate) struct Session {
     stream: UnixStream,
 }
 
 impl Session {
     /// Logs in. An error says what the server said, or what the socket did.
-    pub(super) fn open(socket: &Path, database: &str) -> Result<Self, String> {
+    pub(crate) fn open(socket: &Path, database: &str) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
         let stream = UnixStream::connect(socket).map_err(text)?;
         let timeout = Some(Duration::from_secs(30));
@@ -37,7 +37,7 @@ impl Session {
     }
 
     /// Runs SQL; the rows as text, columns joined by `|`, rows by line feeds.
-    pub(super) fn query(&mut self, sql: &str) -> Result<String, String> {
+    pub(crate) fn query(&mut self, sql: &str) -> Result<String, String> {
         let mut body = sql.as_bytes().to_vec();
         body.push(0);
         self.send(Some(b'Q'), &body)
