@@ -50,8 +50,10 @@ pub(crate) use self::plan::{Plan, PoolPlan};
 pub use self::source::Source;
 #[cfg(feature = "mongodb")]
 pub(crate) use self::text::shown;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
+pub(crate) use self::text::ESCAPED;
 #[cfg(feature = "_net")]
-pub(crate) use self::text::{ESCAPED, Login, login, printable};
+pub(crate) use self::text::{Login, login, printable};
 #[cfg(any(
     feature = "postgres",
     feature = "redis",

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 const SHOWN: usize = 100;
 
 /// What is said of a URL that cannot be what was meant.
-#[cfg(feature = "_net")]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
 pub(crate) const ESCAPED: &str =
     "a URL in whose user and password `@` is written %40, `:` %3A, `/` %2F, `?` %3F and `#` %23";
 

@@ -14,6 +14,7 @@ use x509_cert::Certificate as X509;
 use x509_cert::der::Decode as _;
 
 use super::TlsVersion;
+#[cfg(any(feature = "postgres", feature = "http"))]
 use crate::backend::Encryption;
 use crate::health::{Certificate, CertificateOf};
 
@@ -44,6 +45,7 @@ impl Watch {
     }
 
     /// How a connection is encrypted that is encrypted at all.
+    #[cfg(any(feature = "postgres", feature = "http"))]
     pub(crate) fn encryption(&self) -> Encryption {
         match self.version.load() {
             None => Encryption::Tls,
