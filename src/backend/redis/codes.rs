@@ -68,6 +68,7 @@ codes! {
     "ERR DB index"         "no database of this number"             => InvalidOperation, connecting Configuration;
     "ERR invalid DB index" "no database of this number"             => InvalidOperation, connecting Configuration;
     "ERR SELECT is not allowed" "a Cluster has one database"        => InvalidOperation, connecting Configuration;
+    "ERR This instance has cluster support disabled" "it is no node of a Cluster" => InvalidOperation, connecting Configuration;
     "WRONGTYPE"   "the key holds another type"                      => InvalidOperation;
     "EXECABORT"   "a command before `EXEC` was refused"             => InvalidOperation;
     "CROSSSLOT"   "the keys are in several slots of the Cluster"    => InvalidOperation;

@@ -1,0 +1,56 @@
+//! Redis on several nodes, under load, while they fail and move: Sentinel's failover, a
+//! Cluster's moving slots, and its failover. Afterwards the servers have to agree with what
+//! the callers were told; see [`ledger`].
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod cluster;
+mod ledger;
+mod sentinel;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millpond::{Batch, Pool, Redis, RedisConfig};
+
+/// How soon after the engine's own failover writes have to go again.
+const SOON: Duration = Duration::from_secs(1);
+
+fn pool(config: RedisConfig) -> Pool<Redis> {
+    let config = config
+        .connect_timeout(Duration::from_secs(1))
+        .read_timeout(Duration::from_millis(500))
+        .check_timeout(Duration::from_millis(500));
+    Pool::builder()
+        .max_size(8)
+        .retry_delay(Duration::from_millis(50))
+        .build(Redis::new(config).unwrap())
+        .unwrap()
+}
+
+fn batch(pool: &Pool<Redis>) -> Batch<Redis> {
+    let builder = Batch::builder(pool.clone()).max_operations(200_000);
+    builder.build().unwrap()
+}
+
+/// The moment from which this node calls itself the primary, to some milliseconds.
+fn promoted(node: &testbed::Redis) -> Instant {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !node.cli(&["ROLE"]).unwrap().starts_with("master") {
+        assert!(Instant::now() < limit, "the engine fails over");
+        thread::sleep(Duration::from_millis(2));
+    }
+    Instant::now()
+}
+
+/// Lets this primary take no writes once it has not heard of its replica for a second.
+fn wants_its_replica(primary: &testbed::Redis) {
+    for (name, value) in [("min-replicas-to-write", "1"), ("min-replicas-max-lag", "1")] {
+        primary.cli(&["CONFIG", "SET", name, value]).unwrap();
+    }
+    let limit = Instant::now() + Duration::from_secs(10);
+    let good = "min_slaves_good_slaves:1";
+    while !primary.cli(&["INFO", "replication"]).unwrap().contains(good) {
+        assert!(Instant::now() < limit, "its replica reports");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
