@@ -44,7 +44,6 @@ pub(crate) type Name<'a> = &'a (dyn Fn(usize) -> String + Sync);
 /// What became of each key, by the callers.
 pub(crate) struct Ledger {
     start: Instant,
-    next: AtomicUsize,
     fates: Mutex<Vec<Fate>>,
     twice: AtomicUsize,
     errors: Mutex<BTreeMap<String, usize>>,
@@ -73,7 +72,6 @@ impl Ledger {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
-            next: AtomicUsize::new(0),
             fates: Mutex::default(),
             twice: AtomicUsize::new(0),
             errors: Mutex::default(),
@@ -125,7 +123,7 @@ impl Ledger {
             ticket.expect("there is room").on_outcome(move |outcome| {
                 book.enter(key, began, &outcome, &book.batched_again);
             });
-            if key % 20 == 0 {
+            if key % 10 == 0 {
                 thread::sleep(Duration::from_millis(2));
             }
         }
@@ -136,9 +134,11 @@ impl Ledger {
             return None;
         }
         let mut fates = self.fates();
-        let key = self.next.fetch_add(1, SeqCst);
-        fates.resize(fates.len().max(key + 1), Fate::Open);
-        (key < MOST).then_some(key)
+        let key = fates.len();
+        (key < MOST).then(|| {
+            fates.push(Fate::Open);
+            key
+        })
     }
 
     fn enter<R>(&self, key: usize, began: u64, outcome: &Outcome<R>, again: &AtomicU64) {
@@ -150,7 +150,10 @@ impl Ledger {
             Outcome::Unknown(_) => (Fate::Unknown, "unknown"),
         };
         if let Some(error) = outcome.error() {
-            let what = format!("{name}: {error}");
+            // Without what differs from one to the next.
+            let text = error.to_string();
+            let text = text.split(|c: char| c == ';' || c == '[' || c.is_ascii_digit());
+            let what = format!("{name}: {}", text.take(1).collect::<String>());
             *self.errors.lock().unwrap().entry(what).or_default() += 1;
         } else if began >= self.fault.load(SeqCst) {
             again.fetch_min(now, SeqCst);
@@ -250,7 +253,9 @@ fn entry(name: String) -> RedisCommand {
 }
 
 /// How often each key was entered at these servers; the number ends a key's name.
-pub(crate) fn read<'a>(servers: impl IntoIterator<Item = &'a testbed::Redis>) -> HashMap<usize, u64> {
+pub(crate) fn read<'a>(
+    servers: impl IntoIterator<Item = &'a testbed::Redis>,
+) -> HashMap<usize, u64> {
     let mut there = HashMap::new();
     for server in servers {
         let client = redis::Client::open(server.url()).unwrap();

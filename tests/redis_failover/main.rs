@@ -32,25 +32,32 @@ fn batch(pool: &Pool<Redis>) -> Batch<Redis> {
     builder.build().unwrap()
 }
 
-/// The moment from which this node calls itself the primary, to some milliseconds.
-fn promoted(node: &testbed::Redis) -> Instant {
+/// The moment from which this is so, to some milliseconds.
+fn moment(what: &str, mut is_so: impl FnMut() -> bool) -> Instant {
     let limit = Instant::now() + Duration::from_secs(30);
-    while !node.cli(&["ROLE"]).unwrap().starts_with("master") {
-        assert!(Instant::now() < limit, "the engine fails over");
+    while !is_so() {
+        assert!(Instant::now() < limit, "{what}");
         thread::sleep(Duration::from_millis(2));
     }
     Instant::now()
 }
 
+/// Whether it calls itself the primary. It cuts connections when it is promoted.
+fn is_primary(node: &testbed::Redis) -> bool {
+    let role = node.cli(&["ROLE"]);
+    role.is_ok_and(|role| role.starts_with("master"))
+}
+
 /// Lets this primary take no writes once it has not heard of its replica for a second.
 fn wants_its_replica(primary: &testbed::Redis) {
-    for (name, value) in [("min-replicas-to-write", "1"), ("min-replicas-max-lag", "1")] {
+    for (name, value) in [
+        ("min-replicas-to-write", "1"),
+        ("min-replicas-max-lag", "1"),
+    ] {
         primary.cli(&["CONFIG", "SET", name, value]).unwrap();
     }
-    let limit = Instant::now() + Duration::from_secs(10);
-    let good = "min_slaves_good_slaves:1";
-    while !primary.cli(&["INFO", "replication"]).unwrap().contains(good) {
-        assert!(Instant::now() < limit, "its replica reports");
-        thread::sleep(Duration::from_millis(10));
-    }
+    moment("its replica reports", || {
+        let info = primary.cli(&["INFO", "replication"]).unwrap();
+        info.contains("min_slaves_good_slaves:1")
+    });
 }

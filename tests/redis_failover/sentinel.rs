@@ -8,12 +8,24 @@ use millpond::{Operation, RedisCommand, RedisConfig};
 use testbed::RedisSentinel;
 
 use super::ledger::{Ledger, read};
-use super::{SOON, batch, pool, promoted, wants_its_replica};
+use super::{SOON, batch, is_primary, moment, pool, wants_its_replica};
 
 fn config(set: &RedisSentinel) -> RedisConfig {
     let sentinels = set.sentinels().iter();
     let sentinels = sentinels.map(|node| ("127.0.0.1", node.port()));
     RedisConfig::new().sentinel(set.master_name(), sentinels.collect::<Vec<_>>())
+}
+
+/// Whether a Sentinel names the node that was the replica. From then on it can be found.
+fn names_the_replica(set: &RedisSentinel) -> bool {
+    let port = set.replica().port().to_string();
+    let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", set.master_name()];
+    let mut sentinels = set.sentinels().iter();
+    sentinels.any(|sentinel| {
+        sentinel
+            .cli(&ask)
+            .is_ok_and(|answer| answer.ends_with(&port))
+    })
 }
 
 /// The primary comes to harm under load; thawed or not, the ledger holds afterwards.
@@ -29,17 +41,18 @@ fn fails_over(what: &str, harm: impl Fn(&testbed::Redis), heal: impl Fn(&testbed
         harm(set.master());
         ledger.fault();
         let harmed = Instant::now();
-        let moment = promoted(set.replica());
-        let gaps = ledger.gaps_after(moment);
+        let promoted = moment("a promotion", || is_primary(set.replica()));
+        let named = moment("the failover", || names_the_replica(&set));
+        let gaps = ledger.gaps_after(named);
         heal(set.master());
         thread::sleep(Duration::from_millis(700));
-        (moment - harmed, gaps)
+        ((promoted - harmed, named - harmed), gaps)
     });
     let metrics = batch.close(Duration::from_secs(5));
     let counts = ledger.agrees_with(&read([set.replica()]));
     println!(
-        "Sentinel, primary {what}: failover after {failover:?}, then writes one by one after {:?}, \
-         in the batch after {:?}; {counts:?}; {metrics}\n  {}",
+        "Sentinel, primary {what}: replica promoted and then named after {failover:?}; writes one \
+         by one {:?} after that, in the batch {:?}; {counts:?}; {metrics}\n  {}",
         gaps.0,
         gaps.1,
         ledger.errors()
@@ -67,51 +80,36 @@ fn replicas_come_and_go() {
         pool.execute(get.deadline(Duration::from_millis(300)))
     };
     set.master().cli(&["SET", "k", "v"]).unwrap();
-    let limit = Instant::now() + Duration::from_secs(10);
-    while get().ok().as_ref().and_then(|reply| reply.as_text()) != Some("v") {
-        assert!(Instant::now() < limit, "replicated");
-    }
+    let reads = || get().ok().as_ref().and_then(|reply| reply.as_text()) == Some("v");
+    moment("it is replicated", reads);
     // Without a replica there is nothing to read from, and the primary is not asked instead.
     set.replica().kill();
-    let error = get().unwrap_err();
-    assert!(error.is_retryable() || error.outcome_unknown() || error.phase() == millpond::Phase::Queue, "{error}");
-    let reads = || set.master().cli(&["INFO", "commandstats"]).unwrap();
-    assert!(!reads().contains("cmdstat_get:"), "{}", reads());
-    set.replica().restart().unwrap();
-    let healthy = || {
-        let known = set.sentinels().iter();
-        let mut known = known.map(|node| node.cli(&["SENTINEL", "REPLICAS", set.master_name()]));
-        known.all(|answer| {
-            let answer = answer.unwrap();
-            !answer.contains("down") && answer.contains("\nok")
-        })
+    get().unwrap_err();
+    let asked = || {
+        let statistics = set.master().cli(&["INFO", "commandstats"]);
+        statistics.is_ok_and(|text| text.contains("cmdstat_get:"))
     };
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !healthy() {
-        assert!(Instant::now() < limit, "Sentinel sees the replica");
-        thread::sleep(Duration::from_millis(5));
-    }
-    let back = Instant::now();
-    while get().ok().as_ref().and_then(|reply| reply.as_text()) != Some("v") {
-        assert!(back.elapsed() < SOON, "reads go again");
-    }
-    println!("Sentinel, replica back: reads after {:?}", back.elapsed());
+    assert!(!asked());
+    set.replica().restart().unwrap();
+    let healthy = |sentinel: &testbed::Redis| {
+        let answer = sentinel
+            .cli(&["SENTINEL", "REPLICAS", set.master_name()])
+            .unwrap();
+        let value = |name: &str| answer.lines().skip_while(|line| *line != name).nth(1);
+        value("flags") == Some("slave") && value("master-link-status") == Some("ok")
+    };
+    let seen = moment("a Sentinel sees it", || set.sentinels().iter().any(healthy));
+    let back = moment("reads go again", reads) - seen;
     // It becomes the primary, and the old one a replica: reads go on there.
     set.sentinels()[0]
         .cli(&["SENTINEL", "FAILOVER", set.master_name()])
         .unwrap();
-    promoted(set.replica());
-    let moment = Instant::now();
-    let port = set.replica().port().to_string();
-    while !set.master().cli(&["ROLE"]).unwrap().contains(&port) {
-        assert!(moment.elapsed() < Duration::from_secs(20), "the old one follows");
-        thread::sleep(Duration::from_millis(5));
-    }
-    let before = Instant::now();
-    let served = || reads().contains("cmdstat_get:");
-    while !served() {
-        let _ = get();
-        assert!(before.elapsed() < Duration::from_secs(10), "the old primary is read from");
-    }
-    println!("Sentinel, roles swapped: reads there after {:?}", before.elapsed());
+    let follows = || {
+        let role = set.master().cli(&["ROLE"]);
+        role.is_ok_and(|role| role.starts_with("slave") && role.contains("connected"))
+    };
+    let swapped = moment("the old one follows", follows);
+    let there = moment("reads go there", || reads() && asked()) - swapped;
+    println!("Sentinel, a replica back: reads {back:?} later; roles swapped: {there:?} later");
+    assert!(back < SOON, "{back:?}");
 }

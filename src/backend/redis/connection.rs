@@ -227,8 +227,9 @@ impl ConnectionLike for RedisConnection {
         self.noticed.see_packed(packed, &mut ending);
         let result = match &mut self.inner {
             Inner::Single(connection) => connection.req_packed_command(packed),
-            Inner::Cluster(cluster) => (cluster.driver.get())
-                .and_then(|connection| connection.req_packed_command(packed)),
+            Inner::Cluster(cluster) => {
+                (cluster.driver.get()).and_then(|connection| connection.req_packed_command(packed))
+            }
         };
         self.conclude(&result, ending);
         result

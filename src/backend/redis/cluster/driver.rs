@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use redis::ProtocolVersion::{RESP2, RESP3};
-use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::RedisResult;
+use redis::cluster::{ClusterClient, ClusterConnection};
 
 use crate::backend::redis::config::RedisConfig;
 use crate::backend::redis::errors;

@@ -67,10 +67,10 @@ fn keys(name: &[u8]) -> Keys {
         b"ACL" | b"AUTH" | b"BGREWRITEAOF" | b"BGSAVE" | b"CLIENT" | b"CLUSTER" | b"COMMAND"
         | b"CONFIG" | b"DBSIZE" | b"DEBUG" | b"ECHO" | b"FAILOVER" | b"FLUSHALL" | b"FLUSHDB"
         | b"FUNCTION" | b"INFO" | b"JSON.DEBUG" | b"JSON.MGET" | b"JSON.MSET" | b"KEYS"
-        | b"LASTSAVE" | b"LATENCY" | b"LOLWUT" | b"MEMORY" | b"MIGRATE" | b"MODULE" | b"PFDEBUG"
-        | b"PING" | b"PUBLISH" | b"PUBSUB" | b"RANDOMKEY" | b"REPLICAOF" | b"ROLE" | b"SAVE"
-        | b"SCAN" | b"SCRIPT" | b"SHUTDOWN" | b"SLAVEOF" | b"SLOWLOG" | b"SWAPDB" | b"TFCALL"
-        | b"TFCALLASYNC" | b"TFUNCTION" | b"TIME" => Keys::Elsewhere,
+        | b"LASTSAVE" | b"LATENCY" | b"LOLWUT" | b"MEMORY" | b"MIGRATE" | b"MODULE"
+        | b"PFDEBUG" | b"PING" | b"PUBLISH" | b"PUBSUB" | b"RANDOMKEY" | b"REPLICAOF" | b"ROLE"
+        | b"SAVE" | b"SCAN" | b"SCRIPT" | b"SHUTDOWN" | b"SLAVEOF" | b"SLOWLOG" | b"SWAPDB"
+        | b"TFCALL" | b"TFCALLASYNC" | b"TFUNCTION" | b"TIME" => Keys::Elsewhere,
         upper if upper.starts_with(b"FT.") => Keys::Elsewhere,
         _ => Keys::At(1),
     }

@@ -18,6 +18,7 @@ mod map;
 mod run;
 mod several;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -192,7 +193,9 @@ impl Redis {
         if let Some(index) = cluster.position(address) {
             return Ok(index);
         }
-        let limit = limit.unwrap_or(Duration::MAX).min(self.config.connect_timeout);
+        let limit = limit
+            .unwrap_or(Duration::MAX)
+            .min(self.config.connect_timeout);
         let connection = self.dial(address, moment_in(limit))?;
         cluster.nodes.push(Node {
             address: address.clone(),
@@ -212,5 +215,21 @@ impl Node {
 /// Why a command that has no node was not executed.
 fn nowhere(endpoint: &str) -> Error {
     let message = "no node of the Cluster owns the slot of its key; see CLUSTER INFO";
-    Error::new(ErrorKind::Overloaded, Phase::Operation, message).with_endpoint(endpoint)
+    Error::new(ErrorKind::WrongRole, Phase::Operation, message).with_endpoint(endpoint)
+}
+
+/// One node cannot be reached, and others can: the Cluster is there, and will give the slot to
+/// another node. So this is not said of the server as a whole, which would open the pool's
+/// circuit breaker for the other nodes too.
+fn unreachable(error: &Error) -> Error {
+    let message = format!(
+        "the node that owns the slot of its key cannot be reached, until a replica takes over: {}",
+        error.message()
+    );
+    let ours = Error::new(ErrorKind::WrongRole, Phase::Operation, message);
+    let ours = match error.endpoint() {
+        Some(endpoint) => ours.with_endpoint(endpoint),
+        None => ours,
+    };
+    ours.with_source(Arc::new(error.clone()))
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
-use super::{Cluster, keys, nowhere};
+use super::{Cluster, keys, nowhere, unreachable};
 use crate::backend::redis::batch::{WINDOW, ends, note, send};
 use crate::backend::redis::config::Address;
 use crate::backend::redis::connection::{Inner, RedisConnection};
@@ -31,8 +31,8 @@ const ROUNDS: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// The time that is kept for each node whose replies are read later, so that a silent one does
-/// not cost the others theirs.
-const KEPT: Duration = Duration::from_millis(2);
+/// not cost the others theirs. A timeout of a socket can end some milliseconds late.
+const KEPT: Duration = Duration::from_millis(20);
 
 /// A command that has no outcome yet.
 struct Errand {
@@ -83,7 +83,9 @@ impl Redis {
         deadline: Deadline,
         outcomes: &mut Vec<Outcome<Reply>>,
     ) {
-        let slots = commands.iter().map_while(|command| keys::slot(command.words()));
+        let slots = commands
+            .iter()
+            .map_while(|command| keys::slot(command.words()));
         let errands = slots.enumerate().map(|(index, slot)| Errand {
             index,
             slot,
@@ -216,6 +218,8 @@ impl Redis {
                 }),
                 Err(error) => {
                     self.map.doubt();
+                    let others = !cluster.nodes.is_empty();
+                    let error = if others { unreachable(&error) } else { error };
                     for errand in errands {
                         let outcome = Outcome::NotExecuted(error.clone());
                         group.outcomes[errand.index] = Some(outcome);
