@@ -38,35 +38,53 @@ fn id(node: &testbed::Redis) -> String {
     node.cli(&["CLUSTER", "MYID"]).unwrap()
 }
 
-/// Moves a slot, some keys at a time, as `redis-cli --cluster reshard` does.
-fn migrate(cluster: &RedisCluster, slot: u32, from: &testbed::Redis, to: &testbed::Redis) -> usize {
+/// Moves a slot, some keys at a time, as `redis-cli --cluster reshard` does; these keys first,
+/// one by one.
+fn migrate(
+    cluster: &RedisCluster,
+    slot: u32,
+    [from, to]: [&testbed::Redis; 2],
+    first: &[String],
+) -> usize {
     let slot = slot.to_string();
     let set = |node: &testbed::Redis, state: &str, id: &str| {
-        node.cli(&["CLUSTER", "SETSLOT", &slot, state, id]).unwrap();
+        let set = ["CLUSTER", "SETSLOT", &slot, state, id];
+        node.cli(&set).unwrap();
     };
     set(to, "IMPORTING", &id(from));
     set(from, "MIGRATING", &id(to));
     let port = to.port().to_string();
-    let mut moved = 0;
+    let send = |keys: &[&str]| {
+        let head = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        from.cli(&[&head, keys].concat()).unwrap();
+        keys.len()
+    };
+    let mut moved: usize = first.iter().map(|key| send(&[key])).sum();
     loop {
-        let keys = from
-            .cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "50"])
-            .unwrap();
+        let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "50"]);
+        let keys = keys.unwrap();
         if keys.is_empty() {
             break;
         }
-        let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-        words.extend(keys.lines());
-        from.cli(&words).unwrap();
-        moved += keys.lines().count();
+        moved += send(&keys.lines().collect::<Vec<_>>());
     }
     let owner = id(to);
-    set(to, "NODE", &owner);
-    set(from, "NODE", &owner);
-    for node in cluster.nodes() {
+    for node in [to, from].into_iter().chain(cluster.nodes()) {
         set(node, "NODE", &owner);
     }
     moved
+}
+
+/// How often the nodes have answered with this error.
+fn answered(cluster: &RedisCluster, code: &str) -> u64 {
+    let name = format!("errorstat_{code}:count=");
+    let count = |node: &testbed::Redis| {
+        let statistics = node.cli(&["INFO", "errorstats"]).unwrap();
+        let mut lines = statistics.lines();
+        let count = lines.find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok());
+        count.unwrap_or_default()
+    };
+    cluster.nodes().iter().map(count).sum()
 }
 
 #[test]
@@ -77,6 +95,7 @@ fn slots_move_and_no_caller_sees_it() {
     let pool = pool(config(&cluster));
     let batch = batch(&pool);
     let pair = |number: usize| [format!("{{{tag}}}a{number}"), format!("{{{tag}}}b{number}")];
+    let halves: Vec<_> = (0..100).map(|number| pair(number)[0].clone()).collect();
     for number in 0..100 {
         let [a, b] = pair(number);
         let set = RedisCommand::new("MSET").arg(a).arg(1).arg(b).arg(2);
@@ -106,8 +125,8 @@ fn slots_move_and_no_caller_sees_it() {
             let mut moved = 0;
             for turn in 0..4 {
                 thread::sleep(Duration::from_millis(200));
-                let (from, to) = (&cluster.nodes()[turn % 3], &cluster.nodes()[(turn + 1) % 3]);
-                moved += migrate(&cluster, slot, from, to);
+                let ends = [turn % 3, (turn + 1) % 3].map(|node| &cluster.nodes()[node]);
+                moved += migrate(&cluster, slot, ends, &halves);
             }
             thread::sleep(Duration::from_millis(200));
             moved
@@ -117,12 +136,13 @@ fn slots_move_and_no_caller_sees_it() {
     });
     let metrics = batch.close(Duration::from_secs(5));
     let counts = ledger.agrees_with(&read(cluster.nodes()));
+    let answers = ["MOVED", "ASK", "TRYAGAIN"].map(|code| answered(&cluster, code));
     println!(
-        "Cluster, a slot moved 4 times with {moved} keys, {pairs} pairs read: {counts:?}; \
-         {metrics}; {} retries\n  {}",
-        metrics.retries,
-        ledger.errors()
+        "Cluster, a slot moved 4 times with {moved} keys, {pairs} pairs read; MOVED, ASK, \
+         TRYAGAIN {answers:?} times: {counts:?}; {metrics}; {} retries",
+        metrics.retries
     );
+    assert!(answers.iter().all(|count| *count > 0), "{answers:?}");
     assert_eq!(ledger.errors(), "", "no caller sees it");
     assert_eq!(counts.lost_by_redis, 0);
     assert!(counts.done > 1000 && moved > 400, "{counts:?}");

@@ -46,7 +46,7 @@ codes! {
     "LOADING"     "reading its data from disk"                      => Overloaded;
     "BUSY"        "a script or function has run for too long"       => Overloaded;
     "TRYAGAIN"    "the keys are being moved between nodes"          => Overloaded;
-    "CLUSTERDOWN" "the Cluster is incomplete"                       => Overloaded;
+    "CLUSTERDOWN" "the Cluster is incomplete, as while a master is replaced" => WrongRole;
     "MASTERDOWN"  "a replica that has lost its primary"             => Overloaded;
     "NOMASTERLINK" "a replica that has lost its primary"            => Overloaded;
     "NOREPLICAS"  "fewer replicas than `min-replicas-to-write`"     => Overloaded;

@@ -34,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// not cost the others theirs. A timeout of a socket can end some milliseconds late.
 const KEPT: Duration = Duration::from_millis(20);
 
+/// How long is looked for replies that have arrived when the time is over.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A command that has no outcome yet.
 struct Errand {
     /// Its number among the commands.
@@ -363,13 +366,50 @@ fn target(error: &RedisError, asked: &Address) -> Option<Address> {
     })
 }
 
-/// The deadline less this, and not less than half of what is left.
+/// The deadline less this, and not less than half of what is left; but not over yet, as a
+/// reply that has arrived is worth a look.
 fn earlier(deadline: Deadline, by: Duration) -> Deadline {
-    match (deadline.moment(), deadline.remaining()) {
-        (Some(moment), Some(left)) => {
-            let earlier = moment.checked_sub(by.min(left / 2));
-            Deadline::at(earlier.unwrap_or(moment))
+    let Some(left) = deadline.remaining() else {
+        return deadline;
+    };
+    Deadline::within((left - by.min(left / 2)).max(LOOK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str) -> RedisError {
+        let reply = redis::parse_redis_value(format!("-{text}\r\n").as_bytes());
+        let reply = reply.and_then(redis::Value::extract_error);
+        reply.expect_err("an error reply")
+    }
+
+    #[test]
+    fn redirections_name_a_node() {
+        let asked = Address::Tcp("asked".into(), 1);
+        for (text, node) in [
+            ("MOVED 7 10.0.0.1:6380", Some(("10.0.0.1", 6380))),
+            ("ASK 7 ::1:6380", Some(("::1", 6380))),
+            ("MOVED 7 :6380", Some(("asked", 6380))),
+            ("MOVED 7", None),
+            ("MOVED 7 here", None),
+            ("MOVED x 10.0.0.1:6380", None),
+            ("TRYAGAIN later", None),
+        ] {
+            let node = node.map(|(host, port)| Address::Tcp(host.into(), port));
+            assert_eq!(target(&answer(text), &asked), node, "{text}");
         }
-        _ => deadline,
+    }
+
+    #[test]
+    fn an_earlier_deadline_is_not_over() {
+        let by = Duration::from_millis(20);
+        let left = |deadline: Deadline| deadline.remaining().expect("has an end");
+        assert_eq!(earlier(Deadline::NEVER, by), Deadline::NEVER);
+        let second = Duration::from_secs(1);
+        let usual = left(earlier(Deadline::within(second), by));
+        assert!(usual <= second - by && usual > second / 2, "{usual:?}");
+        assert!(!left(earlier(Deadline::within(Duration::ZERO), by)).is_zero());
     }
 }

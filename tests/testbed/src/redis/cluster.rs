@@ -36,7 +36,11 @@ impl RedisCluster {
 
     /// The same of nodes like this one: with TLS, a password, more options.
     pub fn start_with(node: &RedisBuilder, replicas: bool) -> Result<Self, Error> {
-        let nodes = || (0..NODES).map(|_| start_node(node)).collect::<Result<Vec<_>, _>>();
+        let nodes = || {
+            (0..NODES)
+                .map(|_| start_node(node))
+                .collect::<Result<Vec<_>, _>>()
+        };
         let mut cluster = Self {
             nodes: nodes()?,
             replicas: Vec::new(),
@@ -122,7 +126,12 @@ impl RedisCluster {
 
 fn start_node(like: &RedisBuilder) -> Result<Redis, Error> {
     let mut options = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-    options.extend(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
+    options.extend([
+        "--repl-diskless-sync-delay",
+        "0",
+        "--repl-ping-replica-period",
+        "1",
+    ]);
     let mut builder = options.into_iter().fold(like.clone(), RedisBuilder::arg);
     if builder.tls.is_some() {
         let words = ["--tls-cluster", "yes", "--tls-replication", "yes"];
