@@ -372,7 +372,7 @@ fn earlier(deadline: Deadline, by: Duration) -> Deadline {
     let Some(left) = deadline.remaining() else {
         return deadline;
     };
-    Deadline::within((left - by.min(left / 2)).max(LOOK))
+    Deadline::within(left.saturating_sub(by.min(left / 2)).max(LOOK))
 }
 
 #[cfg(test)]
