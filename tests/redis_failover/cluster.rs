@@ -148,8 +148,8 @@ fn slots_move_and_no_caller_sees_it() {
     assert!(counts.done > 1000 && moved > 400, "{counts:?}");
 }
 
-#[test]
-fn a_master_with_a_replica_is_killed() {
+/// A master comes to harm under load, and its replica takes over.
+fn loses_a_master(what: &str, harm: impl Fn(&testbed::Redis), heal: impl Fn(&testbed::Redis)) {
     let cluster = RedisCluster::with_replicas().unwrap();
     let tag = tag_of_the_first(&cluster);
     let (master, replica) = (&cluster.nodes()[0], &cluster.replicas()[0]);
@@ -161,25 +161,36 @@ fn a_master_with_a_replica_is_killed() {
     let anywhere = |key: usize| format!("key:{key}");
     let (failover, gaps) = ledger.load(&batch, &at_first, &anywhere, || {
         thread::sleep(Duration::from_millis(500));
-        master.kill();
+        harm(master);
         ledger.fault();
-        let killed = Instant::now();
+        let harmed = Instant::now();
         let promoted = moment("a failover", || is_primary(replica));
         let gaps = ledger.gaps_after(promoted);
+        heal(master);
         thread::sleep(Duration::from_millis(500));
-        (promoted - killed, gaps)
+        (promoted - harmed, gaps)
     });
     let metrics = batch.close(Duration::from_secs(5));
     let left = [replica, &cluster.nodes()[1], &cluster.nodes()[2]];
     let counts = ledger.agrees_with(&read(left));
     println!(
-        "Cluster, master killed: failover after {failover:?}, then writes there after {:?}; \
+        "Cluster, master {what}: failover after {failover:?}, then writes there after {:?}; \
          {counts:?}; {metrics}\n  {}",
         gaps.0,
         ledger.errors()
     );
     assert!(gaps.0 < SOON, "{gaps:?}");
     assert!(counts.done > 1000 && counts.rejected == 0, "{counts:?}");
+}
+
+#[test]
+fn a_master_with_a_replica_is_killed() {
+    loses_a_master("killed", testbed::Redis::kill, |_| ());
+}
+
+#[test]
+fn a_master_with_a_replica_freezes_and_comes_back() {
+    loses_a_master("frozen", testbed::Redis::freeze, testbed::Redis::thaw);
 }
 
 #[test]

@@ -8,8 +8,8 @@
 //! has it, so a primary that dies can take acknowledged writes with it. The tests bound this
 //! by `min-replicas-to-write 1` and `min-replicas-max-lag 1` on the primary that they hurt: a
 //! primary that has not heard of its replica for a second takes no more writes. So what was
-//! done and is missing has to have been acknowledged at most [`MOST_LAG`] before the fault or
-//! during it, and how many these are is printed; mostly none.
+//! done and is missing has to have been acknowledged at most [`MOST_LAG`] before the fault, and
+//! not after it, and how many these are is printed: mostly none, once in a while one or two.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -23,6 +23,8 @@ use millpond::{Batch, Operation, Outcome, Pool, Redis, RedisCommand};
 const MOST: usize = 400_000;
 /// `min-replicas-max-lag` and the second within which a replica reports, in microseconds.
 const MOST_LAG: u64 = 2_000_000;
+/// How much later than the fault a caller may hear of what was done before, in microseconds.
+const SLACK: u64 = 200_000;
 /// So many threads execute.
 const EXECUTORS: usize = 4;
 /// What a single operation may take.
@@ -188,14 +190,15 @@ impl Ledger {
         assert_eq!(self.twice.load(SeqCst), 0, "one outcome each");
         let fates = self.fates();
         let mut counts = Counts::default();
-        let may_be_lost = self.fault.load(SeqCst).saturating_sub(MOST_LAG);
+        let fault = self.fault.load(SeqCst);
+        let may_be_lost = fault.saturating_sub(MOST_LAG)..fault.saturating_add(SLACK);
         for (key, fate) in fates.iter().enumerate() {
             let times = there.get(&key).copied().unwrap_or_default();
             assert!(times <= 1, "key {key} is there {times} times: {fate:?}");
             let right = match fate {
                 Fate::Done(at) if times == 0 => {
                     counts.lost_by_redis += 1;
-                    *at >= may_be_lost
+                    may_be_lost.contains(at)
                 }
                 Fate::Rejected | Fate::NotExecuted => times == 0,
                 Fate::Done(_) | Fate::Unknown => true,

@@ -48,7 +48,9 @@ fn is_primary(node: &testbed::Redis) -> bool {
     role.is_ok_and(|role| role.starts_with("master"))
 }
 
-/// Lets this primary take no writes once it has not heard of its replica for a second.
+/// Lets this primary take no writes once it has not heard of its replica for a second, and waits
+/// until the replica has what was written after it came. A new one counts as good at once, but
+/// is sent nothing more until it has reported for the first time.
 fn wants_its_replica(primary: &testbed::Redis) {
     for (name, value) in [
         ("min-replicas-to-write", "1"),
@@ -56,8 +58,18 @@ fn wants_its_replica(primary: &testbed::Redis) {
     ] {
         primary.cli(&["CONFIG", "SET", name, value]).unwrap();
     }
-    moment("its replica reports", || {
+    let offset = |name: &str| {
         let info = primary.cli(&["INFO", "replication"]).unwrap();
-        info.contains("min_slaves_good_slaves:1")
+        let digits = info.split_once(name)?.1;
+        digits
+            .split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse::<u64>()
+            .ok()
+    };
+    // The primary pings it once a second, which counts.
+    let written = offset("master_repl_offset:").unwrap();
+    moment("its replica follows", || {
+        offset(",offset=").is_some_and(|read| read > written)
     });
 }
