@@ -137,7 +137,7 @@ fn a_cluster_takes_keys_of_all_slots() {
     );
     let mut pipe = redis::cluster::cluster_pipe();
     pipe.get("key:1").get("key:2");
-    let both: (i32, i32) = pipe.query(conn.cluster_mut().unwrap()).unwrap();
+    let both: (i32, i32) = pipe.query(conn.cluster_mut().unwrap().unwrap()).unwrap();
     assert_eq!(both, (1, 2));
     assert!(!manager.is_clean(&conn, Reset::Fast));
     manager.reset(&mut conn, Reset::Fast).unwrap();
@@ -184,6 +184,7 @@ fn a_frozen_cluster_holds_nobody() {
     let manager = Redis::new(config.read_timeout(limit)).unwrap();
     let mut conn = manager.connect().unwrap();
     let mut writer = manager.connect().unwrap();
+    let () = writer.set("k", 0).unwrap();
     nodes.freeze();
     let late = limit + SECOND / 4;
     let start = Instant::now();

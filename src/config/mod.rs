@@ -48,10 +48,10 @@ pub use self::layers::{Config, Setting, Value};
 #[cfg(feature = "_net")]
 pub(crate) use self::plan::{Plan, PoolPlan};
 pub use self::source::Source;
-#[cfg(feature = "mongodb")]
-pub(crate) use self::text::shown;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
 pub(crate) use self::text::ESCAPED;
+#[cfg(feature = "mongodb")]
+pub(crate) use self::text::shown;
 #[cfg(feature = "_net")]
 pub(crate) use self::text::{Login, login, printable};
 #[cfg(any(

@@ -315,7 +315,7 @@ fn commands() -> Vec<Row<Servers>> {
         operation("write to a replica", Kind::WrongRole, Later, &["REDIS_HOST", "replica"], |_| replica("yes", &["SET", "k", "v"])),
         operation("key of another node", Kind::WrongRole, Later, &["REDIS_CLUSTER_NODES"], |s: &Servers| node(s, &["GET", "foo"])),
         operation("keys of several slots", Kind::InvalidOperation, Final, &["{tag}"], |s: &Servers| node(s, &["MGET", "a", "b"])),
-        operation("slot of no node", Kind::Overloaded, Later, &["CLUSTER INFO"], cluster_down),
+        operation("slot of no node", Kind::WrongRole, Later, &["CLUSTER INFO"], cluster_down),
         operation("memory full", Kind::ResourceLimit, Later, &["OOM", "maxmemory"], full),
         operation("disk fails", Kind::ResourceLimit, Later, &["MISCONF", "log"], |_| disk().0),
         operation("too few replicas", Kind::Overloaded, Later, &["NOREPLICAS", "min-replicas-to-write"], |_| { let server = server(&["--min-replicas-to-write", "1"]); run(at(server.port()), &["SET", "k", "v"]) }),

@@ -9,24 +9,23 @@
 //! neither side waits for the other with full buffers, the server holds the replies of one
 //! window at most, and a connection that is lost leaves no more than one window unknown.
 //!
-//! In a Cluster commands run one after the other, as each may have another node.
+//! In a Cluster the same happens at several nodes at once: see its own folder.
 
-use redis::{ConnectionLike as _, ErrorKind, RedisError, RedisResult, Value};
+use redis::{RedisError, RedisResult};
 
-use super::config::Topology;
-use super::connection::{Inner, RedisConnection, spans_nodes};
+use super::connection::{Inner, RedisConnection};
 use super::errors;
 use super::manager::Redis;
 use super::notice::Ending;
 use super::operation::RedisCommand;
 use super::reply::Reply;
-use super::timed::{Timed, wanted};
+use super::timed::Timed;
 use crate::backend::why_not_begun;
 use crate::deadline::Deadline;
 use crate::operation::Outcome;
 
 /// About how many bytes are sent before their replies are read.
-const WINDOW: usize = 512 << 10;
+pub(super) const WINDOW: usize = 512 << 10;
 /// A command beyond this is sent from where it is, not gathered.
 const LARGE: usize = 64 << 10;
 
@@ -39,7 +38,7 @@ impl Redis {
         deadline: Deadline,
     ) -> Vec<Outcome<Reply>> {
         let mut outcomes = Vec::with_capacity(commands.len());
-        while let Some(&first) = commands.get(outcomes.len()) {
+        while outcomes.len() < commands.len() {
             if let Some(error) = why_not_begun(self, conn, deadline) {
                 outcomes.resize(commands.len(), Outcome::NotExecuted(error));
             } else if conn.noticed.is_in_transaction() {
@@ -47,7 +46,8 @@ impl Redis {
                 let error = errors::in_transaction(self.endpoint_text());
                 outcomes.resize(commands.len(), Outcome::Rejected(error));
             } else if matches!(conn.inner, Inner::Cluster(_)) {
-                outcomes.push(self.run_in_cluster(conn, first, deadline));
+                let rest = &commands[outcomes.len()..];
+                self.run_in_cluster(conn, rest, deadline, &mut outcomes);
             } else {
                 let window = window(&commands[outcomes.len()..]);
                 self.run_window(conn, window, deadline, &mut outcomes);
@@ -65,20 +65,15 @@ impl Redis {
         outcomes: &mut Vec<Outcome<Reply>>,
     ) {
         let end = outcomes.len() + commands.len();
-        conn.commands += commands.len() as u64;
+        note(conn, commands);
         let mut gathered = std::mem::take(&mut conn.packed);
-        for command in commands {
-            let mut words = command.words();
-            let name = words.next().unwrap_or_default();
-            let mut ending = Ending::default();
-            conn.noticed.see(name, || words.next(), &mut ending);
-        }
         let Inner::Single(connection) = &mut conn.inner else {
             return;
         };
         let mut timed = Timed::new(connection, &self.config, deadline);
         let mut ended = false;
-        let result = send(&mut timed, &mut gathered, commands).and_then(|()| {
+        let plain = commands.iter().map(|command| (*command, false));
+        let result = send(&mut timed, &mut gathered, plain).and_then(|()| {
             for command in commands {
                 let result = timed.receive()?.extract_error();
                 outcomes.push(match result {
@@ -108,65 +103,8 @@ impl Redis {
         }
     }
 
-    /// Runs one command at the node where it belongs.
-    fn run_in_cluster(
-        &self,
-        conn: &mut RedisConnection,
-        command: &RedisCommand,
-        deadline: Deadline,
-    ) -> Outcome<Reply> {
-        let cmd = command.to_cmd();
-        // The driver asks several nodes one after the other.
-        let spans_nodes = spans_nodes(&cmd);
-        let share = match &self.config.topology {
-            Topology::Cluster(nodes) if spans_nodes => nodes.len().min(command.arguments().len()),
-            _ => 1,
-        };
-        let share = u32::try_from(share.max(1)).unwrap_or(u32::MAX);
-        if let Err(error) = self.limit_cluster(conn, deadline, share) {
-            conn.broken = true;
-            let error = errors::unanswered(error, deadline, self.endpoint_text());
-            return Outcome::NotExecuted(error);
-        }
-        let result = conn.req_command(&cmd).and_then(Value::extract_error);
-        if deadline != Deadline::NEVER && !conn.broken {
-            conn.broken |= self.limit_cluster(conn, Deadline::NEVER, 1).is_err();
-        }
-        let error = match result {
-            Ok(value) => return Outcome::Done(Reply::from_value(value, conn.decode_responses)),
-            Err(error) => error,
-        };
-        match error.kind() {
-            ErrorKind::Io | ErrorKind::Parse => {
-                let error = errors::unanswered(error, deadline, self.endpoint_text());
-                Outcome::Unknown(error.with_outcome_unknown())
-            }
-            // Other nodes may have done their part.
-            _ if spans_nodes => {
-                let error = errors::refused(error, self.endpoint_text());
-                Outcome::Unknown(error.with_outcome_unknown())
-            }
-            _ => self.refused(command, error, conn.role_can_move),
-        }
-    }
-
-    /// Sets the timeouts of all nodes to a share of what is left.
-    fn limit_cluster(
-        &self,
-        conn: &RedisConnection,
-        deadline: Deadline,
-        share: u32,
-    ) -> RedisResult<()> {
-        if let Inner::Cluster(connection) = &conn.inner {
-            let config = &self.config;
-            connection.set_read_timeout(wanted(deadline, config.read_timeout, share)?)?;
-            connection.set_write_timeout(wanted(deadline, config.write_timeout, share)?)?;
-        }
-        Ok(())
-    }
-
     /// What an error means for the command that the server answered with it.
-    fn refused(
+    pub(super) fn refused(
         &self,
         command: &RedisCommand,
         error: RedisError,
@@ -188,11 +126,22 @@ impl Redis {
 }
 
 /// Whether the connection is of no use after this reply.
-fn ends(error: &RedisError, role_can_move: bool) -> bool {
+pub(super) fn ends(error: &RedisError, role_can_move: bool) -> bool {
     match error.code() {
         Some("READONLY") => role_can_move,
         Some("NOAUTH") => true,
         _ => false,
+    }
+}
+
+/// Counts these, and looks at what they do to the connection.
+pub(super) fn note(conn: &mut RedisConnection, commands: &[&RedisCommand]) {
+    conn.commands += commands.len() as u64;
+    for command in commands {
+        let mut words = command.words();
+        let name = words.next().unwrap_or_default();
+        let mut ending = Ending::default();
+        conn.noticed.see(name, || words.next(), &mut ending);
     }
 }
 
@@ -207,14 +156,17 @@ fn window<'a>(commands: &'a [&'a RedisCommand]) -> &'a [&'a RedisCommand] {
     &commands[..count.min(commands.len())]
 }
 
-/// Sends all of them in as few writes as that takes.
-fn send(
+/// Sends all of them in as few writes as that takes, `ASKING` before those that need it.
+pub(super) fn send<'a>(
     timed: &mut Timed<'_>,
     gathered: &mut Vec<u8>,
-    commands: &[&RedisCommand],
+    commands: impl Iterator<Item = (&'a RedisCommand, bool)>,
 ) -> RedisResult<()> {
     gathered.clear();
-    for command in commands {
+    for (command, asking) in commands {
+        if asking {
+            gathered.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+        }
         let arguments = command.arguments();
         arguments.write_head(gathered);
         if arguments.packed().len() > LARGE {

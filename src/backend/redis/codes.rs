@@ -46,7 +46,7 @@ codes! {
     "LOADING"     "reading its data from disk"                      => Overloaded;
     "BUSY"        "a script or function has run for too long"       => Overloaded;
     "TRYAGAIN"    "the keys are being moved between nodes"          => Overloaded;
-    "CLUSTERDOWN" "the Cluster is incomplete"                       => Overloaded;
+    "CLUSTERDOWN" "the Cluster is incomplete, as while a master is replaced" => WrongRole;
     "MASTERDOWN"  "a replica that has lost its primary"             => Overloaded;
     "NOMASTERLINK" "a replica that has lost its primary"            => Overloaded;
     "NOREPLICAS"  "fewer replicas than `min-replicas-to-write`"     => Overloaded;
@@ -68,6 +68,7 @@ codes! {
     "ERR DB index"         "no database of this number"             => InvalidOperation, connecting Configuration;
     "ERR invalid DB index" "no database of this number"             => InvalidOperation, connecting Configuration;
     "ERR SELECT is not allowed" "a Cluster has one database"        => InvalidOperation, connecting Configuration;
+    "ERR This instance has cluster support disabled" "it is no node of a Cluster" => InvalidOperation, connecting Configuration;
     "WRONGTYPE"   "the key holds another type"                      => InvalidOperation;
     "EXECABORT"   "a command before `EXEC` was refused"             => InvalidOperation;
     "CROSSSLOT"   "the keys are in several slots of the Cluster"    => InvalidOperation;

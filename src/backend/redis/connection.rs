@@ -4,6 +4,7 @@ use redis::cluster::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Arg, Cmd, ConnectionLike, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
+use super::cluster::Cluster;
 use super::config::{RedisConfig, Topology};
 use super::notice::{Ending, Noticed};
 use super::reply::Reply;
@@ -33,7 +34,7 @@ pub struct RedisConnection {
 
 pub(super) enum Inner {
     Single(Box<redis::Connection>),
-    Cluster(Box<ClusterConnection>),
+    Cluster(Box<Cluster>),
 }
 
 impl RedisConnection {
@@ -89,14 +90,25 @@ impl RedisConnection {
         Some(connection)
     }
 
-    /// The driver's own Cluster connection, if this is one. It is replaced when the
-    /// lease ends, as what is done with it is not noticed.
-    pub fn cluster_mut(&mut self) -> Option<&mut ClusterConnection> {
-        let Inner::Cluster(connection) = &mut self.inner else {
+    /// The driver's own Cluster connection, if this is one. It is opened when it is first
+    /// needed, which can fail, and replaced when the lease ends, as what is done with it is
+    /// not noticed.
+    ///
+    /// ```no_run
+    /// # fn f(lease: &mut millpond::backend::redis::RedisConnection) -> redis::RedisResult<()> {
+    /// if let Some(connection) = lease.cluster_mut() {
+    ///     let mut pipe = redis::cluster::cluster_pipe();
+    ///     let (a, b): (i64, i64) = pipe.incr("a", 1).incr("b", 1).query(connection?)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cluster_mut(&mut self) -> Option<RedisResult<&mut ClusterConnection>> {
+        let Inner::Cluster(cluster) = &mut self.inner else {
             return None;
         };
         self.noticed.mark_unseen();
-        Some(connection)
+        Some(cluster.driver.get())
     }
 
     /// Commands sent over this connection so far.
@@ -215,7 +227,9 @@ impl ConnectionLike for RedisConnection {
         self.noticed.see_packed(packed, &mut ending);
         let result = match &mut self.inner {
             Inner::Single(connection) => connection.req_packed_command(packed),
-            Inner::Cluster(connection) => connection.req_packed_command(packed),
+            Inner::Cluster(cluster) => {
+                (cluster.driver.get()).and_then(|connection| connection.req_packed_command(packed))
+            }
         };
         self.conclude(&result, ending);
         result
@@ -232,7 +246,8 @@ impl ConnectionLike for RedisConnection {
         self.noticed.see_packed(packed, &mut ending);
         let result = match &mut self.inner {
             Inner::Single(connection) => connection.req_packed_commands(packed, offset, count),
-            Inner::Cluster(connection) => connection.req_packed_commands(packed, offset, count),
+            Inner::Cluster(cluster) => (cluster.driver.get())
+                .and_then(|connection| connection.req_packed_commands(packed, offset, count)),
         };
         match &result {
             Ok(values) => {
@@ -261,7 +276,8 @@ impl ConnectionLike for RedisConnection {
                 self.conclude(&result, ending);
                 result
             }
-            Inner::Cluster(connection) => {
+            Inner::Cluster(cluster) => {
+                let connection = cluster.driver.get()?;
                 let first = connection.req_command(command);
                 let moved = matches!(&first, Err(error) if error.is_cluster_error());
                 let result = follow(connection, command, first);
@@ -282,21 +298,25 @@ impl ConnectionLike for RedisConnection {
     fn supports_pipelining(&self) -> bool {
         match &self.inner {
             Inner::Single(connection) => connection.supports_pipelining(),
-            Inner::Cluster(connection) => connection.supports_pipelining(),
+            // As the driver's Cluster connection says.
+            Inner::Cluster(_) => false,
         }
     }
 
     fn check_connection(&mut self) -> bool {
         match &mut self.inner {
             Inner::Single(connection) => connection.check_connection(),
-            Inner::Cluster(connection) => connection.check_connection(),
+            Inner::Cluster(cluster) => {
+                let connection = cluster.driver.get();
+                connection.is_ok_and(ClusterConnection::check_connection)
+            }
         }
     }
 
     fn is_open(&self) -> bool {
         match &self.inner {
             Inner::Single(connection) => connection.is_open(),
-            Inner::Cluster(connection) => connection.is_open(),
+            Inner::Cluster(cluster) => cluster.is_open(),
         }
     }
 }

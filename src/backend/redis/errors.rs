@@ -103,6 +103,9 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
         }
         ErrorKind::Connect(ConnectFailure::Dns) => "; check REDIS_HOST",
         ErrorKind::Configuration if error.code() == Some("NOPROTO") => "; set REDIS_PROTOCOL=2",
+        ErrorKind::Configuration if error.to_string().contains("cluster support disabled") => {
+            "; it stands alone: name it by REDIS_HOST, not by REDIS_CLUSTER_NODES"
+        }
         ErrorKind::Configuration if error.code() == Some("ERR") => "; check REDIS_DB",
         ErrorKind::Overloaded if error.code() == Some("ERR") => {
             "; lower the pools' sizes (POOL_MAX_CONNECTIONS) or raise maxclients there"
@@ -120,35 +123,6 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
     } else {
         ours
     }
-}
-
-/// An error while connecting to a Cluster. The driver puts what went wrong with
-/// each node into one text, so that is all there is to go by.
-pub(super) fn connecting_cluster(error: RedisError, endpoint: &str) -> Error {
-    let detail = error.detail().unwrap_or_default();
-    let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
-    let kind = if has(&["NOAUTH", "WRONGPASS", "authentication failed"]) {
-        ErrorKind::Authentication
-    } else if has(&["certificate", "TLS", "tls"]) {
-        ErrorKind::Connect(ConnectFailure::Tls)
-    } else if has(&["lookup address"]) {
-        ErrorKind::Connect(ConnectFailure::Dns)
-    } else if has(&["refused"]) {
-        ErrorKind::Connect(ConnectFailure::Refused)
-    } else if has(&["timed out", "unavailable"]) {
-        ErrorKind::Connect(ConnectFailure::Timeout)
-    } else {
-        return connecting(error, endpoint);
-    };
-    Error::new(
-        kind,
-        Phase::Connect,
-        format!(
-            "{}; check REDIS_CLUSTER_NODES",
-            without_arguments(&error.to_string())
-        ),
-    )
-    .with_endpoint(endpoint)
 }
 
 /// What the server answered, where it did: code and text.

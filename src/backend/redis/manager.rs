@@ -39,11 +39,13 @@ pub struct Redis {
     pem: Option<TlsCertificates>,
     /// Of a Cluster: the driver's client, and the password that it was made with.
     cluster: Mutex<Option<(Option<Secret>, ClusterClient)>>,
+    /// Of a Cluster: which node has which slot.
+    pub(super) map: cluster::Shared,
     certificates: Arc<Watch>,
     endpoint: String,
     /// Whether a server was reached with TLS, so that silence need not be explained.
     pub(super) encrypted: AtomicBool,
-    /// Where the next round of replicas begins.
+    /// Where the next round of replicas, or of a Cluster's nodes, begins.
     pub(super) turn: AtomicUsize,
 }
 
@@ -76,6 +78,7 @@ impl Redis {
             tls: address,
             pem: certificates,
             cluster: Mutex::new(None),
+            map: cluster::Shared::default(),
             certificates: watch,
             config,
             encrypted: AtomicBool::new(false),
@@ -167,15 +170,7 @@ impl Redis {
                 connection.set_read_timeout(self.config.read_timeout)?;
                 connection.set_write_timeout(self.config.write_timeout)
             }
-            Inner::Cluster(connection) => {
-                connection.set_read_timeout(timeout)?;
-                connection.set_write_timeout(timeout)?;
-                if !connection.check_connection() {
-                    return Err(timed_out());
-                }
-                connection.set_read_timeout(self.config.read_timeout)?;
-                connection.set_write_timeout(self.config.write_timeout)
-            }
+            Inner::Cluster(cluster) => self.verify_cluster(cluster),
         }
     }
 
@@ -196,7 +191,7 @@ impl Redis {
             }
             (Inner::Cluster(_), Topology::Cluster(nodes)) => {
                 let client = self.cluster_client(nodes)?;
-                conn.inner = self.connect_cluster(&client)?.inner;
+                conn.inner = self.connect_cluster(client)?.inner;
             }
             (Inner::Cluster(_), _) => return Err(lost(timed_out())),
         }
@@ -216,7 +211,7 @@ impl r2d2::ManageConnection for Redis {
             Topology::Sentinel(sentinels) => self.discover(sentinels, deadline)?,
             Topology::Cluster(nodes) => {
                 let client = self.cluster_client(nodes)?;
-                return self.connect_cluster(&client);
+                return self.connect_cluster(client);
             }
         };
         let inner = Inner::Single(Box::new(connection));

@@ -27,6 +27,16 @@
 //!   connection counts as broken from then on, whatever the driver thinks of it.
 //! - Nothing is sent twice: the driver's own retries are off.
 //!
+//! In a Cluster an operation goes to the node that owns the slot of its keys, and a batch to all
+//! its nodes at once. `MOVED`, `ASK` and `TRYAGAIN` are followed for each command; a node that
+//! is lost takes nothing of the others with it. A lease has a connection to each node that it
+//! has needed. What is in several slots (`MGET` of any keys), or in none (`FLUSHALL`), is left to
+//! the driver, one command after the other: where a part of it fails, its outcome is unknown.
+//!
+//! How soon work goes on after a failover is up to the timeouts where a server is not gone but
+//! silent: an operation that waits for it holds its connection until its deadline,
+//! `REDIS_READ_TIMEOUT` or, while connecting, `REDIS_CONNECT_TIMEOUT`.
+//!
 //! A `redis::pipe()` that times out goes on to wait for each of its replies (the driver
 //! does so), so it can last as long as the read timeout times its commands. Operations
 //! ([`RedisCommand`]), one by one or in a batch, have one deadline for all.

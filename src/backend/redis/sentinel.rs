@@ -5,7 +5,7 @@
 //! after a fail-over some Sentinels still name the old primary. The driver's own
 //! Sentinel client is not used, as it connects without any timeout.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{RedisResult, Value, cmd};
 
@@ -13,8 +13,13 @@ use super::config::{Address, SentinelRole, Sentinels, Topology};
 use super::errors;
 use super::manager::{Redis, next_turn};
 use super::wire::{Login, remaining, set_name};
-use crate::error::{Error, ErrorKind, Phase};
+use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::security::Credential;
+
+/// How long a server may be silent before the Sentinels are asked again, in the first half of
+/// the time for connecting. In the second one it is given all that is left, in case it is only
+/// slow.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Redis {
     /// A connection to the server that the Sentinels name.
@@ -25,30 +30,41 @@ impl Redis {
     ) -> Result<redis::Connection, Error> {
         let mut last = None;
         let total = sentinels.addresses.len();
-        for (index, (host, port)) in sentinels.addresses.iter().enumerate() {
-            let sentinel = Address::Tcp(host.clone(), *port);
-            let left = u32::try_from(total - index + 1).unwrap_or(2);
-            let share = match remaining(deadline) {
-                Ok(time) => Instant::now() + time / left,
-                Err(error) => return Err(last.unwrap_or_else(|| self.failed(error))),
-            };
-            let attempt = self
-                .ask_sentinel(&sentinel, sentinels, share)
-                .and_then(|servers| self.first_of(&servers, sentinels.role, deadline));
-            match attempt {
-                Ok(connection) => return Ok(connection),
-                // Another Sentinel does not make a password right.
-                Err(error) if error.kind() == ErrorKind::Authentication => return Err(error),
-                Err(error) => last = Some(error),
+        let half = Instant::now() + remaining(deadline).map_err(|e| self.failed(e))? / 2;
+        loop {
+            for (index, (host, port)) in sentinels.addresses.iter().enumerate() {
+                let sentinel = Address::Tcp(host.clone(), *port);
+                let left = u32::try_from(total - index + 1).unwrap_or(2);
+                let share = match remaining(deadline) {
+                    Ok(time) => Instant::now() + time / left,
+                    Err(error) => return Err(last.unwrap_or_else(|| self.failed(error))),
+                };
+                let attempt = self
+                    .ask_sentinel(&sentinel, sentinels, share)
+                    .and_then(|servers| {
+                        let now = Instant::now();
+                        let patience = if now < half { now + PATIENCE } else { deadline };
+                        self.first_of(&servers, sentinels.role, patience.min(deadline))
+                    });
+                match attempt {
+                    Ok(connection) => return Ok(connection),
+                    // Another Sentinel does not make a password right.
+                    Err(error) if error.kind() == ErrorKind::Authentication => return Err(error),
+                    Err(error) => last = Some(error),
+                }
+            }
+            // A server that is silent is about to be replaced: another one may be named by now.
+            let silent = ErrorKind::Connect(ConnectFailure::Timeout);
+            match last {
+                Some(error) if error.kind() == silent => last = Some(error),
+                Some(error) => return Err(error),
+                None => {
+                    let message = "REDIS_SENTINELS is empty";
+                    let (kind, phase) = (ErrorKind::Configuration, Phase::Connect);
+                    return Err(Error::new(kind, phase, message));
+                }
             }
         }
-        Err(last.unwrap_or_else(|| {
-            Error::new(
-                ErrorKind::Configuration,
-                Phase::Connect,
-                "REDIS_SENTINELS is empty",
-            )
-        }))
     }
 
     fn failed(&self, error: redis::RedisError) -> Error {

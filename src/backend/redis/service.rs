@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Cmd, RedisResult, Value, cmd};
+use redis::{RedisResult, cmd};
 
 use super::connection::{Inner, RedisConnection};
 use super::manager::Redis;
@@ -27,17 +26,13 @@ impl Redis {
                 connection.set_read_timeout(self.config.read_timeout)?;
                 Ok(described(&server, &replication, latency))
             }
-            Inner::Cluster(connection) => {
+            Inner::Cluster(cluster) => {
+                let connection = cluster.any()?;
                 connection.set_read_timeout(timeout)?;
-                let mut ask = |command: &Cmd| -> RedisResult<String> {
-                    let node = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
-                    let answer: Value = connection.route_command(command, node)?;
-                    Ok(redis::from_redis_value(answer)?)
-                };
                 let start = Instant::now();
-                let state = ask(cmd("CLUSTER").arg("INFO"))?;
+                let state: String = cmd("CLUSTER").arg("INFO").query(connection)?;
                 let latency = start.elapsed();
-                let server = ask(cmd("INFO").arg("server"))?;
+                let server: String = cmd("INFO").arg("server").query(connection)?;
                 connection.set_read_timeout(self.config.read_timeout)?;
                 let mut service = Service::new(Role::Primary, latency);
                 service.version = field(&server, "redis_version").map(str::to_owned);
