@@ -67,6 +67,7 @@
 //! Each step on the stream that takes more than one command is a script, and so is done wholly or
 //! not at all.
 
+mod board;
 mod counters;
 mod letters;
 mod settings;

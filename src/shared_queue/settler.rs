@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Inner;
+use super::board::Board;
 use super::counters::Counters;
 use super::settings::Delivery;
 use super::stream::{Burial, MOST};
-use super::worker::Board;
 use crate::error::{Error, ErrorKind};
 use crate::operation::Outcome;
 

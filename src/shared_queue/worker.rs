@@ -6,17 +6,16 @@
 //! that this worker loses in any way, a panic included, is still pending in Redis, where another
 //! worker takes it over.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
-use parking_lot::{Condvar, Mutex};
 
 use super::Inner;
+use super::board::{Board, Taken};
 use super::counters::{Counters, WorkerMetrics};
 use super::settings::Delivery;
 use super::settler::{self, Settled, Verdict};
@@ -34,73 +33,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const STOP_ON_DROP: Duration = Duration::from_secs(5);
 /// Consumers without entries that have been silent for so many times `claim_after` are forgotten.
 const FORGET_AFTER: u32 = 20;
-
-/// What is taken and not settled.
-pub(super) struct Board {
-    pub(super) stop: AtomicBool,
-    pub(super) counters: Counters,
-    pub(super) consumer: String,
-    /// Entries were put back since the last was done: the server behind the batch is away.
-    pub(super) is_failing: AtomicBool,
-    taken: Mutex<HashMap<String, Taken>>,
-    changed: Condvar,
-}
-
-pub(super) struct Taken {
-    pub(super) operation: Vec<u8>,
-    pub(super) deliveries: u64,
-    pub(super) may_repeat: bool,
-    /// Whether its own deadline, not the batch's, bounds it.
-    pub(super) has_deadline: bool,
-}
-
-impl Board {
-    fn put(&self, id: &str, taken: Taken) {
-        self.taken.lock().insert(id.to_owned(), taken);
-    }
-
-    pub(super) fn take(&self, id: &str) -> Option<Taken> {
-        let taken = self.taken.lock().remove(id);
-        self.changed.notify_all();
-        taken
-    }
-
-    pub(super) fn may_repeat(&self, id: &str) -> bool {
-        self.taken
-            .lock()
-            .get(id)
-            .is_some_and(|taken| taken.may_repeat)
-    }
-
-    pub(super) fn has_deadline(&self, id: &str) -> bool {
-        self.taken
-            .lock()
-            .get(id)
-            .is_some_and(|taken| taken.has_deadline)
-    }
-
-    pub(super) fn ids(&self) -> Vec<String> {
-        self.taken.lock().keys().cloned().collect()
-    }
-
-    /// How many more may be taken; waits a little if none.
-    fn room(&self, prefetch: usize) -> usize {
-        let mut taken = self.taken.lock();
-        if taken.len() >= prefetch {
-            self.changed.wait_for(&mut taken, PATIENCE);
-        }
-        prefetch.saturating_sub(taken.len())
-    }
-
-    fn wait_until_empty(&self, deadline: Instant) {
-        let mut taken = self.taken.lock();
-        while !taken.is_empty() && !self.changed.wait_until(&mut taken, deadline).timed_out() {}
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(SeqCst)
-    }
-}
 
 /// Executes what is queued, until it is stopped or dropped; see
 /// [`SharedQueue::work`](super::SharedQueue::work). Dropping it waits for up to five seconds for
@@ -126,15 +58,7 @@ pub(super) fn start<B: Backend>(inner: Arc<Inner>, batch: Batch<B>) -> Result<Wo
     inner
         .stream
         .retire_idle(inner.settings.claim_after * FORGET_AFTER)?;
-    let board = Arc::new(Board {
-        stop: AtomicBool::new(false),
-        counters: Counters::default(),
-        // Numbers of processes come again, and other machines have the same.
-        is_failing: AtomicBool::new(false),
-        consumer: format!("{}-{:016x}", std::process::id(), fastrand::u64(..)),
-        taken: Mutex::default(),
-        changed: Condvar::new(),
-    });
+    let board = Arc::new(Board::new());
     let (send, settled) = unbounded();
     let name = format!("queue {}", inner.settings.name);
     let spawn = |what: &str, run: Box<dyn FnOnce() + Send>| {
@@ -173,7 +97,8 @@ pub(super) fn start<B: Backend>(inner: Arc<Inner>, batch: Batch<B>) -> Result<Wo
 
 impl Worker {
     /// Takes nothing more, waits for up to `limit` until everything that was taken is settled, and
-    /// leaves the rest to others.
+    /// leaves the rest to others. While Redis does not answer, it takes as long as its read timeout
+    /// (`REDIS_READ_TIMEOUT`) in addition.
     pub fn stop(mut self, limit: Duration) -> WorkerMetrics {
         self.end(limit);
         self.metrics()
@@ -194,14 +119,11 @@ impl Worker {
         }
         // With the callbacks' and the reader's ends of the channel gone, or the board given up,
         // it ends.
-        let left = std::mem::take(&mut *self.board.taken.lock());
-        self.board.changed.notify_all();
+        let left = self.board.give_up();
         if let Some(settler) = self.settler.take() {
             let _ = settler.join();
         }
-        if left.is_empty()
-            && let Err(error) = self.inner.stream.retire(&self.board.consumer)
-        {
+        if !left && let Err(error) = self.inner.stream.retire(&self.board.consumer) {
             log::debug!("millpond: a worker could not say that it is leaving: {error}");
         }
     }
@@ -248,7 +170,7 @@ impl<B: Backend> Reader<B> {
             } else {
                 failing = PAUSES.0;
             }
-            let room = self.board.room(prefetch);
+            let room = self.board.room(prefetch, PATIENCE);
             if room == 0 {
                 continue;
             }
