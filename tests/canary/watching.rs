@@ -116,6 +116,8 @@ fn alerts(service: &Nginx) {
         assert!(start.elapsed() < Duration::from_secs(15), "nothing fires");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // Until the log has had its line of figures.
+    std::thread::sleep(Duration::from_millis(500));
     figures(&hub);
     let fired = hub.alerts().firing[0].clone();
     webhook.handle(&fired);
