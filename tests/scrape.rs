@@ -21,8 +21,15 @@ fn promised() -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn prometheus_has_each_series_that_the_readme_names() {
-    let server = testbed::Postgres::shared();
+    let ca = testbed::Ca::new();
+    let server = testbed::Postgres::builder().tls(&ca).start();
+    let server = server.expect("starts");
     let config = millpond::PostgresConfig::from_url(&server.url()).expect("a good URL");
+    let config = config.ca_file(ca.cert_path());
+    let file = format!("millpond-scrape-{}.jsonl", std::process::id());
+    let file = std::env::temp_dir().join(file);
+    let audit = millpond::audit::Audit::builder(&file).install();
+    let audit = audit.expect("an audit log");
     let manager = millpond::Postgres::new(config).expect("good settings");
     let pool = millpond::Pool::builder()
         .name("scraped")
@@ -93,6 +100,8 @@ fn prometheus_has_each_series_that_the_readme_names() {
     let query = "/api/v1/query?query=millpond_batch_operations_total%7Boutcome%3D%22done%22%7D";
     assert_eq!(ask(query)["data"]["result"][0]["value"][1], "1");
     understands_the_dashboard(&ask);
+    drop(audit);
+    let _ = std::fs::remove_file(&file);
 }
 
 /// Each query of the Grafana dashboard is one, and those of what there is have an answer.
