@@ -185,7 +185,10 @@ fn deadlines_hold_while_it_is_paused() {
         done += u32::from(result.is_ok());
         book.enter(key, result.as_ref().err());
     }
-    assert!(done >= 12, "works again: {done} of 20, on at most 8 connections");
+    assert!(
+        done >= 12,
+        "works again: {done} of 20, on at most 8 connections"
+    );
     println!("deadlines while paused: {book}");
     check(&book, &server);
 }
