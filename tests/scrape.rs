@@ -26,6 +26,7 @@ fn prometheus_has_each_series_that_the_readme_names() {
     let server = server.expect("starts");
     let config = millpond::PostgresConfig::from_url(&server.url()).expect("a good URL");
     let config = config.ca_file(ca.cert_path());
+    let config = config.ssl_mode(millpond::backend::postgres::SslMode::VerifyFull);
     let file = format!("millpond-scrape-{}.jsonl", std::process::id());
     let file = std::env::temp_dir().join(file);
     let audit = millpond::audit::Audit::builder(&file).install();

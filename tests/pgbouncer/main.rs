@@ -174,21 +174,19 @@ fn deadlines_hold_while_it_is_paused() {
         }
     });
     bouncer.resume().expect("goes on");
+    let start = Instant::now();
     let mut done = 0;
-    for _ in 0..20 {
+    while done < 20 {
         let key = book.open();
         let result = pool.execute(insert(key));
         if let Err(error) = &result {
-            // On a connection that PgBouncer closed meanwhile, which nobody has looked at since.
+            // PgBouncer may have closed connections meanwhile that nobody has looked at since.
             assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
+            assert!(start.elapsed() < Duration::from_secs(10), "{error}");
         }
         done += u32::from(result.is_ok());
         book.enter(key, result.as_ref().err());
     }
-    assert!(
-        done >= 12,
-        "works again: {done} of 20, on at most 8 connections"
-    );
     println!("deadlines while paused: {book}");
     check(&book, &server);
 }

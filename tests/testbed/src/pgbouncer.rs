@@ -16,8 +16,9 @@ use crate::user::unprivileged;
 
 /// A PgBouncer that pools transactions.
 ///
-/// It lets everyone in, as `test`, and to its console too. It must not outlive its
-/// [`Postgres`].
+/// It lets everyone in, as `test`, and to its console too. After a login at the server that a
+/// pause interrupted it tries again at once, and not, as by default, after 15 seconds in which
+/// it turns all away. It must not outlive its [`Postgres`].
 pub struct PgBouncer {
     daemon: Daemon,
     port: Port,
@@ -46,6 +47,7 @@ impl PgBouncer {
                  admin_users = test\n\
                  pool_mode = transaction\n\
                  default_pool_size = 5\n\
+                 server_login_retry = 0\n\
                  ignore_startup_parameters = extra_float_digits\n",
                 socket = postgres.socket_dir().display(),
                 own = folder.path().display(),
