@@ -20,10 +20,17 @@ pub(crate) const ESCAPED: &str =
 /// a URL with a password where it does not belong.
 pub(crate) fn shown(value: &str) -> String {
     let has_login = value.contains('@') && !value.starts_with('/');
-    if has_login || value.contains("://") {
+    if has_login || value.contains("://") || has_setting_of_secret(value) {
         return "***".to_owned();
     }
     printable(value)
+}
+
+/// Whether a part of it looks like `password=...`, as in the end of a URL that was torn.
+fn has_setting_of_secret(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    let names = ["pass", "pwd", "secret", "token", "key"];
+    value.contains('=') && names.iter().any(|name| lower.contains(name))
 }
 
 /// A text that is no secret as one can print it: on one line, and not endless.
@@ -113,6 +120,7 @@ mod tests {
         assert_eq!(shown("a\nb\u{1b}[31m\0"), "a\\nb\\u{1b}[31m\\u{0}");
         assert_eq!(shown("postgres://h"), "***");
         assert_eq!(shown("app:hunter2@h"), "***");
+        assert_eq!(shown("l&password=hunter2&options=x"), "***");
         let long = shown(&"é".repeat(1 << 20));
         assert_eq!(long.chars().count(), SHOWN + 3);
     }

@@ -54,18 +54,13 @@ pub(super) fn masked(secret: &str) -> Option<String> {
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
-    if tail.contains(['@', '?', '#']) {
+    // Of a torn URL, settings stand in the path.
+    if tail.contains(['@', '?', '#', '=', '&']) {
         return None;
     }
     let (login, hosts) = match authority.rsplit_once('@') {
         None => (None, authority),
         Some((login, hosts)) => (Some(login), hosts),
-    };
-    // Without its `@`, a password looks like a port.
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    let is_host = |host: &str| {
-        let rest = host.split_once(']').map_or(host, |(_, rest)| rest);
-        rest.split_once(':').is_none_or(|(_, port)| is_port(port))
     };
     if !hosts.split(',').all(is_host) {
         return None;
@@ -76,6 +71,23 @@ pub(super) fn masked(secret: &str) -> Option<String> {
     let user = login.split_once(':').map(|(user, _)| format!("{user}:"));
     let user = user.unwrap_or_default();
     printable(format!("{scheme}://{user}***@{hosts}{tail}"))
+}
+
+/// Whether this is a host and perhaps a port, and nothing else: without its `@`, a password looks
+/// like a port, or like a part of the host.
+fn is_host(host: &str) -> bool {
+    let fits = |text: &str, odd: &str| {
+        text.chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || odd.contains(letter))
+    };
+    let (name, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, rest)) => (fits(address, ":.%"), rest.strip_prefix(':').unwrap_or(rest)),
+        None => match host.split_once(':') {
+            Some((name, port)) => (fits(name, ".-_"), port),
+            None => (fits(host, ".-_"), ""),
+        },
+    };
+    name && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A URL without a secret, if one can print it.
