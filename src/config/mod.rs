@@ -7,7 +7,8 @@
 //!
 //! Invariants: all mistakes are reported at once, each with its variable, the value (never a
 //! secret one), what is accepted, and where it is set; a secret is never printed, whatever the
-//! mistake, unless sealed; what was read of one is wiped; every variable that is read is in the table of `known.rs`.
+//! mistake, unless sealed; what was read of one is wiped; every variable that is read is in the
+//! table of `known.rs`.
 
 #[cfg(feature = "_net")]
 mod check;

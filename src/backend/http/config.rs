@@ -297,6 +297,10 @@ impl HttpConfig {
         }
         let url =
             Url::parse(self.base_url.expose()).map_err(|error| format!("{accepted} ({error})"))?;
+        // The parser passes over slashes before the host, behind which a login is in place.
+        if url.path().contains('@') {
+            return Err(format!("{accepted}: {ESCAPED}"));
+        }
         let encrypted = match url.scheme() {
             "http" => false,
             "https" => true,

@@ -108,3 +108,18 @@ fn the_base_url_is_taken_apart() {
         ("::1", "http://[::1]:8080")
     );
 }
+
+#[test]
+fn a_login_behind_the_host_is_not_shown() {
+    for url in [
+        "https://api.example.com//app:hunter2@other/v1",
+        // The parser takes the slashes away.
+        "https:///api.example.com//]app:hunter2@other/v1",
+    ] {
+        let config = HttpConfig::new(url);
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+        let error = Http::new(config).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
