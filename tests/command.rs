@@ -498,7 +498,7 @@ fn an_audit_log_is_verified() {
     let key = File::new("audit.key", &long);
     let other = File::new("other.key", "another key than that one");
     std::fs::remove_file(&file.0).expect("there");
-    let audit = Audit::builder(&file.0).key(long).install();
+    let audit = Audit::builder(&file.0).key(&*long).install();
     let audit = audit.expect("a log");
     let config = RedisConfig::from_url(&testbed::Redis::shared().url()).expect("a good URL");
     let pool = Pool::new(Redis::new(config).expect("good settings")).expect("opens");
@@ -516,6 +516,14 @@ fn an_audit_log_is_verified() {
     good.says(&["lines in 1 file are right", "The log is as it was written."]);
     let by_variable = [("AUDIT_KEY_FILE", key.path())];
     run(&["audit", "verify", file.path()], &by_variable).ends_with(0);
+    let sealing_key = run(&["seal", "--new-key"], &[]).out;
+    let sealed_with = ("SECURITY_ENCRYPTION_KEY", sealing_key.trim_end());
+    let sealed = run_with(&long, &["seal"], &[sealed_with]).out;
+    let by_sealed = [sealed_with, ("AUDIT_KEY", sealed.trim_end())];
+    run(&["audit", "verify", file.path()], &by_sealed).ends_with(0);
+    let unopened = run(&["audit", "verify", file.path()], &by_sealed[1..]);
+    unopened.ends_with(2);
+    unopened.complains("SECURITY_ENCRYPTION_KEY");
     verify(&other).ends_with(1);
     run(&["audit", "verify", file.path()], &[]).ends_with(1);
 

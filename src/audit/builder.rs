@@ -219,6 +219,28 @@ impl AuditBuilder {
     }
 }
 
+#[cfg(feature = "_net")]
+impl crate::Config {
+    /// The key that the audit log is made with, in `AUDIT_KEY` or in the file that `AUDIT_KEY_FILE`
+    /// names, opened if it is sealed; `None` if neither is set. For
+    /// [`verify_with_key`](super::verify_with_key).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// let config = millpond::Config::new().set("AUDIT_KEY", "sixteen bytes or more");
+    /// let key = config.audit_key()?.expect("set");
+    /// assert_eq!(key.expose(), "sixteen bytes or more");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration) if it is sealed and cannot be opened, or the file
+    /// cannot be read.
+    pub fn audit_key(&self) -> Result<Option<Secret>, Error> {
+        self.vars().read(|vars| vars.secret_text("AUDIT_KEY"))
+    }
+}
+
 impl fmt::Debug for AuditBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuditBuilder")

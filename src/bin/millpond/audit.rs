@@ -1,14 +1,14 @@
 //! `millpond audit verify`: whether an audit log is as it was written.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
-use millpond::Secret;
 use millpond::audit::{self, Verification};
+use millpond::{Error, Secret};
 use serde::Serialize;
 
 use crate::paint::{of, painted, wrapped};
-use crate::{EXIT_CODES, Exit, complain, print};
+use crate::{ConfigFile, EXIT_CODES, Exit, complain, print};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -22,9 +22,11 @@ pub(crate) struct Args {
     /// The log; FILE.1, FILE.2, ... beside it are its older parts
     file: PathBuf,
     /// The key that the log was made with, in the first line of this file; else what AUDIT_KEY or
-    /// AUDIT_KEY_FILE say, if they are set
+    /// AUDIT_KEY_FILE say, if they are set. It may be sealed
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -40,16 +42,13 @@ struct Report<'a> {
 
 pub(crate) fn run(command: &Command) -> Exit {
     let Command::Verify(args) = command;
-    let found = key(args).and_then(|key| {
-        let found = match &key {
-            Some(key) => audit::verify_with_key(&args.file, key),
-            None => audit::verify(&args.file),
-        };
-        found.map_err(|error| error.message().to_owned())
+    let found = key(args).and_then(|key| match &key {
+        Some(key) => audit::verify_with_key(&args.file, key),
+        None => audit::verify(&args.file),
     });
     match found {
         Ok(found) => tell(args, &found),
-        Err(why) => complain(&why),
+        Err(error) => complain(error.message()),
     }
 }
 
@@ -85,25 +84,12 @@ fn tell(args: &Args, found: &Verification) -> Exit {
     exit
 }
 
-fn key(args: &Args) -> Result<Option<Secret>, String> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(path) = &args.key_file {
-        return first_line(path).map(Some);
-    }
-    if let Some(key) = variable("AUDIT_KEY") {
-        let key = key.into_string().map_err(|_| "AUDIT_KEY is not UTF-8")?;
-        return Ok(Some(Secret::from(key)));
-    }
-    let path = variable("AUDIT_KEY_FILE").map(PathBuf::from);
-    path.map(|path| first_line(&path)).transpose()
-}
-
-fn first_line(path: &Path) -> Result<Secret, String> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let text = Secret::from(text);
-    match text.expose().lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(Secret::from(line)),
-        None => Err(format!("the first line of {} is empty", path.display())),
+fn key(args: &Args) -> Result<Option<Secret>, Error> {
+    let config = args.config.load()?;
+    match &args.key_file {
+        Some(path) => config
+            .set("AUDIT_KEY_FILE", path.to_string_lossy().into_owned())
+            .audit_key(),
+        None => config.audit_key(),
     }
 }
