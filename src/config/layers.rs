@@ -473,8 +473,13 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = |setting: &Setting| setting.source != Source::Default;
         let said: Vec<_> = self.settings_with(None).into_iter().filter(said).collect();
+        // What a torn line makes a backend need not be one.
+        let mut pools = self.pools();
+        for (backend, _) in pools.values_mut() {
+            *backend = shown(backend);
+        }
         f.debug_struct("Config")
-            .field("pools", &self.pools())
+            .field("pools", &pools)
             .field("settings", &said)
             .finish()
     }

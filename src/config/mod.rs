@@ -54,7 +54,7 @@ pub(crate) use self::text::ESCAPED;
 #[cfg(feature = "mongodb")]
 pub(crate) use self::text::shown;
 #[cfg(feature = "_net")]
-pub(crate) use self::text::{Login, login, printable};
+pub(crate) use self::text::{Login, Plain, login, shown_path};
 #[cfg(any(
     feature = "postgres",
     feature = "redis",

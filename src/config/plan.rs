@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::known::{BACKENDS, is_of_pool, known};
 use super::layers::{Config, Layer, is_name, prefix_of};
 use super::sealed::Protection;
-use super::text::{printable, shown};
+use super::text::{shown, shown_path};
 use super::vars::{Mistake, Vars};
 #[cfg(feature = "audit")]
 use crate::audit::AuditBuilder;
@@ -270,7 +270,7 @@ fn file_of(
         let variable = format!("{prefix}{file}");
         let path = vars.text(&variable)?;
         message
-            .contains(&printable(&path))
+            .contains(&shown_path(path.as_ref()))
             .then_some((variable, path))
     });
     let in_url = |vars: &mut Vars<'_>| {

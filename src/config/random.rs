@@ -162,8 +162,8 @@ impl Case {
         all[self.rng.usize(..all.len())]
     }
 
-    /// The text with a few things changed; never within the canary, and nothing that
-    /// turns it into a user or a host.
+    /// The text with a few things changed. Where that leaves nothing by which a secret could be
+    /// told from any other word, there is none.
     fn mutated(&mut self, text: &str) -> String {
         let mut letters: Vec<char> = text.chars().collect();
         for _ in 0..self.rng.usize(..6) {
@@ -190,7 +190,11 @@ impl Case {
                 }
             }
         }
-        letters.into_iter().collect()
+        let text: String = letters.into_iter().collect();
+        // As a parser of URLs reads it, in case that makes a canary of two pieces.
+        let read = text.replace(['\t', '\r', '\n'], "");
+        let pieced = read.matches(CANARY).count() > text.matches(CANARY).count();
+        without_strays(if pieced { &read } else { &text })
     }
 
     fn value(&mut self) -> String {
@@ -362,6 +366,45 @@ impl Case {
     }
 }
 
+/// The text with another word for each canary that nobody could know to be a secret: there is no
+/// login, no setting and no line of a secret around it.
+fn without_strays(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(CANARY) {
+        kept.push_str(before);
+        let known = is_secret_between(&kept, after);
+        kept.push_str(if known { CANARY } else { "sparrow" });
+        rest = after;
+    }
+    kept + rest
+}
+
+/// Whether what stands between these two is a secret, as far as anybody can tell.
+fn is_secret_between(before: &str, after: &str) -> bool {
+    let odd =
+        |letter: char| letter.is_whitespace() || letter.is_control() || "\"',".contains(letter);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let word = before.rsplit(odd).next().unwrap_or_default();
+    let in_line = ["password = \"", "bearer_token = \"", "headers = ["]
+        .iter()
+        .any(|key| line.starts_with(key));
+    let setting = word.rsplit(['?', '&']).next().unwrap_or_default();
+    let in_setting = ["pass=", "password="]
+        .iter()
+        .any(|key| setting.starts_with(key));
+    let authority = word.rsplit('/').next().unwrap_or_default();
+    let end = after.find(|letter| odd(letter) || "/?#".contains(letter));
+    let after = &after[..end.unwrap_or(after.len())];
+    let in_login = authority.contains(':') && !authority.contains('@') && after.contains('@');
+    // Its `@` was lost.
+    let in_port = word.split_once("://").is_some_and(|(scheme, rest)| {
+        let is_scheme = scheme.chars().all(|letter| letter.is_ascii_alphanumeric());
+        is_scheme && rest.contains(':') && !rest.contains(['/', '?', '#', '@'])
+    });
+    in_line || in_setting || in_login || in_port
+}
+
 fn keeps_secrets(text: &str) {
     if let Some((before, after)) = text.split_once(CANARY) {
         let before: String = before.chars().rev().take(200).collect();
@@ -412,32 +455,13 @@ fn judge(config: &Config) {
     keeps_secrets(&format!("{config:?} {:?}", config.settings()));
 }
 
-/// Whether the canary is where no secret is, as far as anybody can tell.
-fn strays(url: &str) -> bool {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let mut login = rest[..end]
-        .rsplit_once('@')
-        .map_or("", |(login, _)| login)
-        .splitn(2, ':');
-    let in_place = login.nth(1).unwrap_or_default().matches(CANARY).count();
-    let in_query = ["?pass", "?password", "&pass", "&password"];
-    let query = &rest[rest.find('?').unwrap_or(rest.len())..];
-    let in_query = in_query.map(|key| query.matches(&format!("{key}={CANARY}")).count());
-    url.matches(CANARY).count() > in_place + in_query.iter().sum::<usize>()
-}
-
 /// Each backend gets each URL, of another one too.
 fn judge_url(url: &str) {
     macro_rules! judge {
         ($($config:ty, $manager:ty;)*) => {$(
             match <$config>::from_url(url) {
                 Ok(config) => {
-                    let shown = format!("{config:?}");
-                    // Elsewhere, nobody can tell that it is one.
-                    if !strays(url) {
-                        keeps_secrets(&shown);
-                    }
+                    keeps_secrets(&format!("{config:?}"));
                     if let Err(error) = <$manager>::new(config) {
                         judge_error(&error);
                     }
@@ -487,7 +511,7 @@ fn nothing_panics_hangs_or_tells_a_secret() {
     let folder = folder();
     let threads = 2;
     let run = &|thread: u64| {
-        let mut slowest = (Duration::ZERO, 0);
+        let (mut slowest, mut failed) = ((Duration::ZERO, 0), Vec::new());
         for number in (first + thread..first + cases).step_by(threads) {
             let rng = Rng::with_seed(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let mut case = Case {
@@ -497,24 +521,31 @@ fn nothing_panics_hangs_or_tells_a_secret() {
             let begun = Instant::now();
             let ended = catch_unwind(AssertUnwindSafe(|| case.run()));
             let took = begun.elapsed();
-            assert!(ended.is_ok(), "case {number} failed, see above");
-            assert!(took < PATIENCE, "case {number} took {took:?}");
+            if ended.is_err() || took >= PATIENCE {
+                failed.push((number, took));
+            }
             slowest = slowest.max((took, number));
         }
-        slowest
+        (slowest, failed)
     };
     let begun = Instant::now();
-    let slowest = std::thread::scope(|scope| {
+    let ended: Vec<_> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..threads as u64)
             .map(|thread| scope.spawn(move || run(thread)))
             .collect();
         all.into_iter()
-            .map(|thread| thread.join().expect("no failure"))
-            .max()
+            .map(|thread| thread.join().expect("what a case panics with is caught"))
+            .collect()
     });
     let _ = std::fs::remove_dir_all(&folder);
     println!(
-        "{cases} cases in {:?}, the slowest {slowest:?}",
-        begun.elapsed()
+        "{cases} cases in {:?}, the slowest {:?}",
+        begun.elapsed(),
+        ended.iter().map(|(slowest, _)| slowest).max()
+    );
+    let failed: Vec<_> = ended.iter().flat_map(|(_, failed)| failed).collect();
+    assert!(
+        failed.is_empty(),
+        "cases that failed, see above: {failed:?}"
     );
 }

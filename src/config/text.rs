@@ -1,5 +1,7 @@
 //! Texts from outside: how they are shown, and whether they can be a host's name.
 
+#[cfg(feature = "_net")]
+use std::fmt;
 #[cfg(any(
     feature = "postgres",
     feature = "redis",
@@ -7,6 +9,8 @@
     all(feature = "exporter", feature = "_net")
 ))]
 use std::net::IpAddr;
+#[cfg(feature = "_net")]
+use std::path::Path;
 
 /// A wrong value is shown so far.
 const SHOWN: usize = 100;
@@ -24,6 +28,49 @@ pub(crate) fn shown(value: &str) -> String {
         return "***".to_owned();
     }
     printable(value)
+}
+
+/// The path of a file as one can print it.
+#[cfg(feature = "_net")]
+pub(crate) fn shown_path(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    if is_torn(&path) {
+        "***".to_owned()
+    } else {
+        printable(&path)
+    }
+}
+
+/// A setting as `Debug` prints it, unless it looks like a part of a URL that was torn.
+#[cfg(feature = "_net")]
+pub(crate) struct Plain<T>(pub(crate) T);
+
+#[cfg(feature = "_net")]
+impl<T: fmt::Debug> fmt::Debug for Plain<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_torn(&format!("{:?}", self.0)) {
+            f.write_str("***")
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+/// Whether there is a login in it, or a password by its name, as in a part of a URL that was torn.
+/// `@` and `=` alone are usual in paths and names.
+#[cfg(feature = "_net")]
+fn is_torn(text: &str) -> bool {
+    let has_login = |part: &str| {
+        let after = part.split_once(':');
+        after.is_some_and(|(_, rest)| rest.contains('@'))
+    };
+    let has_password = || {
+        let lower = text.to_ascii_lowercase();
+        ["pass=", "password=", "pwd="]
+            .iter()
+            .any(|name| lower.contains(name))
+    };
+    text.contains("://") || text.split('/').any(has_login) || has_password()
 }
 
 /// Whether a part of it looks like `password=...`, as in the end of a URL that was torn.
@@ -121,6 +168,14 @@ mod tests {
         assert_eq!(shown("postgres://h"), "***");
         assert_eq!(shown("app:hunter2@h"), "***");
         assert_eq!(shown("l&password=hunter2&options=x"), "***");
+        for (path, as_shown) in [
+            ("/run/credentials/app@1.service/ca=1.pem", None),
+            ("/certificates/12:30.pem", None),
+            ("/ca.pmongodb://app:hunter2@h", Some("***")),
+            ("/ca.p/app:hunter2@h", Some("***")),
+        ] {
+            assert_eq!(shown_path(Path::new(path)), as_shown.unwrap_or(path));
+        }
         let long = shown(&"é".repeat(1 << 20));
         assert_eq!(long.chars().count(), SHOWN + 3);
     }

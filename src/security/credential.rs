@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::seal::{SEALED, SealingKey};
 use super::secret::{Secret, read_secret};
+use crate::config::shown_path;
 use crate::error::{Error, ErrorKind, Phase};
 
 pub(crate) struct Credential {
@@ -73,7 +74,7 @@ impl Credential {
             (Err(error), None) => {
                 let message = format!(
                     "the file of the secret, {}, cannot be read: {error}",
-                    path.display()
+                    shown_path(path)
                 );
                 let error = Arc::new(error);
                 Err(
@@ -133,7 +134,7 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::Given(secret) => secret.fmt(f),
-            Origin::File(path, _) => write!(f, "*** (from {})", path.display()),
+            Origin::File(path, _) => write!(f, "*** (from {})", shown_path(path)),
         }
     }
 }

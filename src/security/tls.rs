@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::certificates::{Watch, expiry};
 use super::verifier::Verifier;
-use crate::config::printable;
+use crate::config::{Plain, shown_path};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::health::CertificateOf;
 use crate::security::read_regular;
@@ -73,7 +73,7 @@ pub(crate) const TLS_VERSIONS: &str = "1.2 or 1.3";
 /// use millpond::Tls;
 /// let tls = Tls::new().ca_file("/etc/ssl/private-ca.pem");
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[must_use]
 pub struct Tls {
     ca_file: Option<PathBuf>,
@@ -82,6 +82,19 @@ pub struct Tls {
     trust_any_certificate: bool,
     skip_host_name: bool,
     min_version: TlsVersion,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("ca_file", &Plain(&self.ca_file))
+            .field("client_cert_file", &Plain(&self.client_cert_file))
+            .field("client_key_file", &Plain(&self.client_key_file))
+            .field("trust_any_certificate", &self.trust_any_certificate)
+            .field("skip_host_name", &self.skip_host_name)
+            .field("min_version", &self.min_version)
+            .finish()
+    }
 }
 
 impl Tls {
@@ -220,11 +233,11 @@ impl Tls {
             watch.note(CertificateOf::Client, moment);
         }
         let key = PrivateKeyDer::from_pem_slice(&read(key)?)
-            .map_err(|error| wrong(format!("client key {}: {error}", printed(key))))?;
+            .map_err(|error| wrong(format!("client key {}: {error}", shown_path(key))))?;
         builder.with_client_auth_cert(chain, key).map_err(|error| {
             wrong(format!(
                 "client certificate {}: {error}",
-                printed(certificate)
+                shown_path(certificate)
             ))
         })
     }
@@ -247,7 +260,7 @@ impl Tls {
             for certificate in authorities {
                 roots
                     .add(certificate)
-                    .map_err(|error| wrong(format!("CA file {}: {error}", printed(path))))?;
+                    .map_err(|error| wrong(format!("CA file {}: {error}", shown_path(path))))?;
             }
         } else {
             static SYSTEM: OnceLock<RootCertStore> = OnceLock::new();
@@ -281,21 +294,19 @@ fn wrong(message: impl Into<String>) -> Error {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     read_regular(path, LONGEST).map_err(|error| {
-        wrong(format!("{} cannot be read: {error}", printed(path))).with_source(Arc::new(error))
+        wrong(format!("{} cannot be read: {error}", shown_path(path))).with_source(Arc::new(error))
     })
-}
-
-/// A path as it is named in errors.
-fn printed(path: &Path) -> String {
-    printable(&path.to_string_lossy())
 }
 
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("{}: {error}", printed(path))))?;
+        .map_err(|error| wrong(format!("{}: {error}", shown_path(path))))?;
     if found.is_empty() {
-        return Err(wrong(format!("{} holds no PEM certificate", printed(path))));
+        return Err(wrong(format!(
+            "{} holds no PEM certificate",
+            shown_path(path)
+        )));
     }
     Ok(found)
 }

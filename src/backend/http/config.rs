@@ -8,7 +8,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::config::{ESCAPED, Login as Place, Vars, login};
+use crate::config::{ESCAPED, Login as Place, Plain, Vars, login};
 use crate::error::Error;
 use crate::security::{Credential, Secret, Tls};
 
@@ -345,7 +345,14 @@ impl HttpConfig {
 impl fmt::Debug for HttpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let base = self.base();
-        let base = base.map_or_else(|_| "***".into(), |base| base.origin + &base.prefix);
+        let base = base.map_or_else(
+            |_| "***".into(),
+            // Of a torn URL, the login can be in the path.
+            |base| match base.prefix.contains(':') {
+                true => base.origin + "/***",
+                false => base.origin + &base.prefix,
+            },
+        );
         f.debug_struct("HttpConfig")
             .field("base_url", &base)
             .field("login", &self.login)
@@ -353,8 +360,8 @@ impl fmt::Debug for HttpConfig {
             .field("tls", &self.tls)
             .field("allow_plaintext", &self.allow_plaintext)
             .field("keep_alive", &self.keep_alive)
-            .field("user_agent", &self.user_agent)
-            .field("health_path", &self.health_path)
+            .field("user_agent", &Plain(&self.user_agent))
+            .field("health_path", &Plain(&self.health_path))
             .field("max_redirects", &self.max_redirects)
             .field("max_body", &self.max_body)
             .field("connect_timeout", &self.connect_timeout)

@@ -9,7 +9,7 @@ use mongodb::options::{
     WriteConcern,
 };
 
-use crate::config::Vars;
+use crate::config::{Plain, Vars};
 use crate::error::Error;
 use crate::security::{Credential, Secret, Tls};
 
@@ -320,28 +320,28 @@ impl fmt::Debug for MongoDbConfig {
         let options = &self.options;
         let credential = options.credential.as_ref();
         f.debug_struct("MongoDbConfig")
-            .field("hosts", &self.hosts)
+            .field("hosts", &Plain(&self.hosts))
             .field("port", &self.port)
-            .field("database", &options.default_database)
+            .field("database", &Plain(&options.default_database))
             .field(
                 "user",
-                &credential.and_then(|login| login.username.as_ref()),
+                &Plain(credential.and_then(|login| login.username.as_ref())),
             )
             .field("password", &self.password)
             .field(
                 "auth_source",
-                &credential.and_then(|login| login.source.as_ref()),
+                &Plain(credential.and_then(|login| login.source.as_ref())),
             )
             .field("encryption", &self.encryption)
             .field("tls", &self.tls)
             .field("allow_plaintext", &self.allow_plaintext)
-            .field("replica_set", &options.repl_set_name)
+            .field("replica_set", &Plain(&options.repl_set_name))
             .field("direct", &options.direct_connection)
-            .field("app_name", &options.app_name)
+            .field("app_name", &Plain(&options.app_name))
             .field("retry_reads", &options.retry_reads)
             .field("retry_writes", &options.retry_writes)
-            .field("selection_criteria", &options.selection_criteria)
-            .field("write_concern", &options.write_concern)
+            .field("selection_criteria", &Plain(&options.selection_criteria))
+            .field("write_concern", &Plain(&options.write_concern))
             .field("max_sockets", &self.max_sockets)
             .field("connect_timeout", &self.connect_timeout)
             .field("check_timeout", &self.check_timeout)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::{Vars, is_host};
+use crate::config::{Plain, Vars, is_host};
 use crate::security::{Credential, Secret, Tls, TlsVersion};
 
 mod environment;
@@ -437,16 +437,16 @@ impl PostgresConfig {
 impl fmt::Debug for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConfig")
-            .field("hosts", &self.hosts)
-            .field("database", &self.database)
-            .field("user", &self.user)
+            .field("hosts", &Plain(&self.hosts))
+            .field("database", &Plain(&self.database))
+            .field("user", &Plain(&self.user))
             .field("password", &self.password)
             .field("ssl_mode", &self.ssl_mode)
             .field("tls", &self.tls)
             .field("check_certificates", &self.check_certificates)
             .field("allow_plaintext", &self.allow_plaintext)
-            .field("application_name", &self.application_name)
-            .field("options", &self.options)
+            .field("application_name", &Plain(&self.application_name))
+            .field("options", &Plain(&self.options))
             .field("target", &self.target)
             .field("connect_timeout", &self.connect_timeout)
             .field("check_timeout", &self.check_timeout)

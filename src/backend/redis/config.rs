@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Vars, is_host};
+use crate::config::{Plain, Vars, is_host};
 use crate::security::{Credential, Secret, Tls};
 
 mod environment;
@@ -392,15 +392,15 @@ impl RedisConfig {
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
-            .field("topology", &self.topology)
+            .field("topology", &Plain(&self.topology))
             .field("db", &self.db)
-            .field("user", &self.user)
+            .field("user", &Plain(&self.user))
             .field("password", &self.password)
             .field("tls", &self.tls)
             .field("allow_plaintext", &self.allow_plaintext)
             .field("resp3", &self.resp3)
             .field("decode_responses", &self.decode_responses)
-            .field("client_name", &self.client_name)
+            .field("client_name", &Plain(&self.client_name))
             .field("connect_timeout", &self.connect_timeout)
             .field("read_timeout", &self.read_timeout)
             .field("write_timeout", &self.write_timeout)
