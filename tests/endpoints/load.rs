@@ -12,14 +12,27 @@ use millpond::{Error, Fleet};
 #[derive(Default)]
 pub(crate) struct Log {
     pub(crate) successes: Mutex<Vec<Instant>>,
-    pub(crate) errors: Mutex<Vec<(Instant, Error)>>,
+    pub(crate) errors: Mutex<Vec<Failure>>,
+}
+
+/// An operation that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) error: Error,
 }
 
 impl Log {
-    pub(crate) fn errors_since(&self, moment: Instant) -> Vec<String> {
+    /// What failed from this moment on of what had begun before it, and of what began later.
+    pub(crate) fn errors_around(&self, moment: Instant) -> [Vec<String>; 2] {
         let errors = self.errors.lock().expect("no poison");
-        let errors = errors.iter().filter(|(at, _)| *at >= moment);
-        errors.map(|(_, error)| error.to_string()).collect()
+        let errors = errors.iter().filter(|failure| failure.ended >= moment);
+        let (before, after): (Vec<_>, Vec<_>) = errors.partition(|failure| failure.begun < moment);
+        [before, after].map(|failures| {
+            let errors = failures.iter().map(|failure| failure.error.to_string());
+            errors.collect()
+        })
     }
 
     /// The longest time after this moment in which nothing succeeded.
@@ -54,11 +67,16 @@ pub(crate) fn under_load<B: Backend>(
     let over = AtomicBool::new(false);
     let work = || {
         while !over.load(SeqCst) {
+            let begun = Instant::now();
             let result = fleet.execute(make());
-            let now = Instant::now();
+            let ended = Instant::now();
             match result {
-                Ok(_) => log.successes.lock().expect("no poison").push(now),
-                Err(error) => log.errors.lock().expect("no poison").push((now, error)),
+                Ok(_) => log.successes.lock().expect("no poison").push(ended),
+                Err(error) => log.errors.lock().expect("no poison").push(Failure {
+                    begun,
+                    ended,
+                    error,
+                }),
             }
             thread::sleep(Duration::from_micros(300));
         }
