@@ -348,9 +348,9 @@ impl fmt::Debug for HttpConfig {
         let base = base.map_or_else(
             |_| "***".into(),
             // Of a torn URL, the login can be in the path.
-            |base| match base.prefix.contains(':') {
-                true => base.origin + "/***",
-                false => base.origin + &base.prefix,
+            |base| {
+                let is_plain = !base.prefix.contains(':');
+                base.origin + if is_plain { &base.prefix } else { "/***" }
             },
         );
         f.debug_struct("HttpConfig")
