@@ -21,8 +21,6 @@ mod window;
 pub use self::breaker::Breaker;
 pub(crate) use self::budget::Budget;
 pub use self::circuit::BreakerState;
-#[cfg(feature = "batch")]
-pub(crate) use self::circuit::Verdict;
-pub(crate) use self::circuit::{Circuit, Pass};
+pub(crate) use self::circuit::{Circuit, Pass, Verdict};
 pub use self::retry::RetryPolicy;
 pub(crate) use self::retry::may_retry;
