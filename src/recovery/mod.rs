@@ -8,6 +8,9 @@
 //! at most one retry for ten operations in the long run ([`Budget`]). (See "Exponential
 //! Backoff And Jitter", AWS Architecture Blog, 2015.)
 //!
+//! A server that says that it is overloaded also gets fewer operations at once: the pool's limit
+//! (`pool/limit.rs`) sees to that.
+//!
 //! A server that keeps failing is left alone for a while: [`Breaker`] says when, [`circuit`]
 //! does it, for each pool.
 

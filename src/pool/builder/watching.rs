@@ -89,6 +89,8 @@ impl<M: ManageConnection> Builder<M> {
     /// server refuses nothing, there is one more from time to time, until there may be `max_size`
     /// again. [`State::limit`](crate::State::limit) and the pool's health tell of it.
     ///
+    /// Threads that take two connections at once are given room for them by
+    /// [`deadlock_detection`](Self::deadlock_detection), which is on unless it is switched off.
     /// Of operations that the program runs itself, the pool knows what it is
     /// [told](crate::PooledConnection::record).
     ///
