@@ -15,6 +15,7 @@
 //!   connection; without that traffic, or if it would be as many as were too many the last time,
 //!   after the time of ten leases, from one second to ten. So the limit is soon where it was, and
 //!   stays there for most of the time.
+//!   Whatever else goes wrong with the server begins the while anew.
 //! * **As many as `max_size` for a while**: there is no limit any more.
 //!
 //! # Where it bites
@@ -30,7 +31,7 @@
 //!
 //! 1. The limit is at least 1, and `Rules::limit` is the least of it and `max_size` whenever the
 //!    ledger is not locked.
-//! 2. Without refusals it grows at least once in ten seconds, whatever the leases do: so nobody
+//! 2. While nothing goes wrong it grows at least once in ten seconds, whatever the leases do: so nobody
 //!    waits for ever because of a refusal long ago.
 //! 3. It makes no deadlock of threads that take two connections at once: when all that there are
 //!    are held by threads that wait for more, it grows, and remembers how many they need. (This
@@ -85,7 +86,7 @@ struct Low {
     quiet_since: Ticks,
     /// Leases that had ended then; `None` until somebody looks.
     leases: Option<u64>,
-    /// So many were too many.
+    /// So many were too many the last time.
     refused: u32,
     cause: String,
 }
@@ -207,11 +208,11 @@ impl Limit {
             return (Some(Change::Lifted(lasted)), NEVER);
         }
         let leases = *low.leases.get_or_insert(look.leases);
-        let enough = look.leases - leases >= u64::from(low.most) * LEASES;
-        let known = low.most + 1 != low.refused;
+        let enough = look.leases.saturating_sub(leases) >= u64::from(low.most) * LEASES;
+        let risky = low.most + 1 == low.refused;
         let long = look.hold.saturating_mul(HOLDS).clamp(SHORTEST, LONGEST);
         let again = after(now, PAUSE);
-        if quiet < long && !(enough && known && quiet >= PAUSE) {
+        if quiet < long && (risky || !enough || quiet < PAUSE) {
             return (None, again);
         }
         low.most += 1;

@@ -17,6 +17,10 @@ pub(super) type Hook<M> = Box<
         + Sync,
 >;
 
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub(super) struct Settings<M: ManageConnection> {
     pub(super) name: Option<Arc<str>>,
     pub(super) max_size: u32,
