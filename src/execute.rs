@@ -110,8 +110,8 @@ impl<B: Backend> Pool<B> {
                 witness.tell(OutcomeKind::failed(&error), Some(&error), failed);
                 return Err(error);
             }
-            drop(lease);
             self.note_retry(&error);
+            drop(lease);
             log::debug!(
                 "millpond: attempt {failed} at {} failed: {error}",
                 operation.statement()

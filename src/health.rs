@@ -65,6 +65,8 @@ pub enum Concern {
     Saturated,
     /// Too large a share of the last requests failed.
     Errors,
+    /// The server is overloaded, and fewer connections are used at once.
+    Overloaded,
     /// The circuit breaker is open: operations are not sent to a server that keeps failing.
     Breaker,
     /// The pool was paused or closed.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use millpond::{Pool, PooledConnection};
+use millpond::{Error, ErrorKind, Phase, Pool, PooledConnection};
 use proptest::prelude::*;
 use scripted::{Act, Manager, until};
 
@@ -25,6 +25,8 @@ enum Step {
     Break(usize),
     Discard(usize),
     PanicWith(usize),
+    /// The server has too much to do, says the lease with this number.
+    Overload(usize),
     /// The server ends every connection.
     Kill,
     /// The next connect, check or `has_broken` fails or panics.
@@ -65,6 +67,14 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Resume),
         1 => Just(Step::Drain),
         2 => Just(Step::Sleep),
+    ]
+}
+
+/// The same while the server has too much to do now and then.
+fn step_of_overload() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => (0..4_usize).prop_map(Step::Overload),
+        12 => step(),
     ]
 }
 
@@ -136,6 +146,12 @@ impl World {
                     assert!(caught.is_err());
                 }
             }
+            Step::Overload(which) => {
+                if let Some(lease) = leases.get(which) {
+                    let busy = Error::new(ErrorKind::Overloaded, Phase::Operation, "busy");
+                    PooledConnection::record(lease, Duration::ZERO, Err(&busy));
+                }
+            }
             Step::Kill => self.manager.0.kill_all(),
             Step::Trip(trip) => self.trip(trip),
             Step::Resize(size) => {
@@ -164,14 +180,15 @@ impl World {
     }
 }
 
-fn run(threads: &[Vec<Step>]) {
+/// With `detection`, whoever takes all connections in the end is given room for that soon.
+fn run(threads: &[Vec<Step>], detection: Option<Duration>) {
     let manager = Manager::new();
     let pool = Pool::builder()
         .max_size(3)
         .min_idle(Some(1))
         .retry_delay(Duration::from_millis(2))
         .validation_bypass(Duration::from_millis(1))
-        .deadlock_detection(None)
+        .deadlock_detection(detection)
         .error_handler(Box::new(millpond::NopErrorHandler))
         .build(manager.clone())
         .expect("opens");
@@ -230,13 +247,32 @@ proptest! {
 
     #[test]
     fn whatever_one_thread_does(steps in proptest::collection::vec(step(), 1..60)) {
-        run(&[steps]);
+        run(&[steps], None);
     }
 
     #[test]
     fn whatever_three_threads_do(
         threads in proptest::collection::vec(proptest::collection::vec(step(), 1..40), 3)
     ) {
-        run(&threads);
+        run(&threads, None);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 50,
+        max_shrink_iters: 50,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_three_threads_do_under_overload(
+        threads in proptest::collection::vec(
+            proptest::collection::vec(step_of_overload(), 1..40),
+            3,
+        )
+    ) {
+        run(&threads, Some(Duration::from_millis(5)));
     }
 }

@@ -139,7 +139,7 @@ fn subjects<'a>(
         name: &PROCESS,
         endpoint: "".into(),
         reasons: &now.health.resources,
-        value: rule.signal.of_process(&now.resources),
+        value: rule.signal.of_process(before, now),
     };
     subjects.push((usize::MAX, process));
     subjects

@@ -78,8 +78,8 @@ impl Rule {
     /// seconds), degraded (a minute), refused login, read-only server, an open circuit breaker
     /// (two seconds), a certificate in its last two weeks, failing connects (more than one in two
     /// seconds for 15), a tenth of the operations failing for half a minute, saturation for half
-    /// a minute, leaks, unknown outcomes, nine tenths of the memory limit, and 95 % of the
-    /// processors for two minutes.
+    /// a minute, leaks, unknown outcomes, operations missing from the audit log, nine tenths of
+    /// the memory limit, and 95 % of the processors for two minutes.
     pub fn defaults() -> Vec<Self> {
         let seconds = Duration::from_secs;
         let rule = |name: &str, signal| Self::new(name, signal);
@@ -108,6 +108,8 @@ impl Rule {
                 .lasting(seconds(30)),
             rule("leases_leak", Signal::Leaks).clear_after(seconds(60)),
             rule("outcomes_unknown", Signal::UnknownOutcomes).clear_after(seconds(60)),
+            #[cfg(feature = "audit")]
+            rule("audit_incomplete", Signal::AuditDropped).clear_after(seconds(60)),
             rule("memory_short", Signal::Memory)
                 .above(0.9)
                 .clear_below(0.85)

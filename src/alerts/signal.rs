@@ -8,9 +8,9 @@ use serde::Serialize;
 use crate::batch::BatchMetrics;
 use crate::error::ErrorKind;
 use crate::health::{Concern, Health, PoolHealth};
+use crate::metrics::Snapshot;
 use crate::pool::PoolMetrics;
 use crate::recovery::BreakerState;
-use crate::resources::ResourceMetrics;
 
 /// A figure that a rule watches. What is said to be *of the last samples* is of ten of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -45,6 +45,10 @@ pub enum Signal {
     QueueDepth,
     /// Of a batch: operations of which nobody knows, of the last samples.
     UnknownOutcomes,
+    /// Of the process: operations that the [audit log](crate::audit) could not take, of the last
+    /// samples, if one is installed.
+    #[cfg(feature = "audit")]
+    AuditDropped,
     /// Of the process: memory as a share of its limit, if there is one.
     Memory,
     /// Of the process: processor time in percent of what it may use.
@@ -108,6 +112,8 @@ impl Signal {
             }
             Self::Leaks => Some(grown(|pool| pool.leaks)? as f64),
             Self::QueueDepth | Self::UnknownOutcomes | Self::Memory | Self::Cpu => None,
+            #[cfg(feature = "audit")]
+            Self::AuditDropped => None,
         }
     }
 
@@ -122,10 +128,19 @@ impl Signal {
     }
 
     /// The figure of the process.
-    pub(super) fn of_process(self, now: &ResourceMetrics) -> Option<f64> {
+    #[cfg_attr(not(feature = "audit"), expect(unused_variables))]
+    pub(super) fn of_process(self, before: Option<&Snapshot>, now: &Snapshot) -> Option<f64> {
+        let resources = &now.resources;
         match self {
-            Self::Memory => Some(now.memory_bytes as f64 / now.memory_limit_bytes? as f64),
-            Self::Cpu => Some(now.cpu_percent),
+            Self::Memory => {
+                Some(resources.memory_bytes as f64 / resources.memory_limit_bytes? as f64)
+            }
+            Self::Cpu => Some(resources.cpu_percent),
+            #[cfg(feature = "audit")]
+            Self::AuditDropped => {
+                let dropped = before?.audit.map_or(0, |audit| audit.dropped);
+                Some(now.audit?.dropped.saturating_sub(dropped) as f64)
+            }
             _ => None,
         }
     }
@@ -158,6 +173,10 @@ impl Signal {
             }
             Self::QueueDepth => format!("{value:.0} operations are queued"),
             Self::UnknownOutcomes => format!("of {value:.0} operations nobody knows the outcome"),
+            #[cfg(feature = "audit")]
+            Self::AuditDropped => {
+                format!("{value:.0} operations are missing from the audit log; the log says why")
+            }
             Self::Memory => format!("{:.0} % of the allowed memory is used", value * 100.0),
             Self::Cpu => format!("{value:.0} % of the allowed processor time is used"),
         }

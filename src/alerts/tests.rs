@@ -125,3 +125,28 @@ fn the_usual_rules_are_quiet_when_nothing_is_wrong() {
         assert!(scene.second(0).is_empty());
     }
 }
+
+#[cfg(feature = "audit")]
+#[test]
+fn what_the_audit_log_drops_is_told_by_the_usual_rules() {
+    let mut scene = Scene::new(rule());
+    scene.engine = Engine::new(Rule::defaults());
+    assert!(scene.seconds([0; 3]).is_empty(), "there is no audit log");
+    scene.snapshot.audit = Some(crate::audit::AuditMetrics::default());
+    assert!(scene.seconds([0; 3]).is_empty());
+    scene.snapshot.audit.as_mut().expect("one").dropped = 3;
+    assert_eq!(scene.second(0), [true]);
+    let alert = &scene.engine.log().firing[0];
+    assert_eq!(
+        (&*alert.rule, alert.severity),
+        ("audit_incomplete", Severity::Warning)
+    );
+    assert_eq!(&*alert.subject, "process");
+    assert!(
+        alert.message.starts_with("3 operations are missing"),
+        "{alert}"
+    );
+    // A minute after the last sample that knew less.
+    assert!(scene.seconds([0; 69]).is_empty());
+    assert_eq!(scene.second(0), [false]);
+}

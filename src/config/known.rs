@@ -216,6 +216,7 @@ pub(crate) const KNOWN: &[Known] = &[
     plain("POOL_BREAKER_FAILURES", "10"),
     plain("POOL_BREAKER_RATE", "0.5"),
     plain("POOL_BREAKER_SLOW_TIME", ""),
+    plain("POOL_ADAPTIVE_LIMIT", "true"),
     plain("POOL_READ_ONLY", "false"),
     plain("BATCH_SIZE", "100"),
     plain("BATCH_TIMEOUT", "1"),

@@ -148,6 +148,13 @@ static POOL: &[Row<PoolMetrics>] = &[
     ),
     (
         gauge(
+            "millpond_pool_connection_limit",
+            "The most that may exist now: fewer while the server is overloaded.",
+        ),
+        |pool, emit| emit(None, pool.state.limit.into()),
+    ),
+    (
+        gauge(
             "db_client_connection_idle_min",
             "Idle connections kept ready.",
         ),

@@ -77,7 +77,7 @@ impl<M: ManageConnection> Pool<M> {
 
 impl<M: ManageConnection> Shared<M> {
     /// Leases that ended: each attempt at an operation is one, each group of a batch.
-    fn calls(&self) -> u64 {
+    pub(super) fn calls(&self) -> u64 {
         self.exchange.desks().map(|desk| desk.totals().0).sum()
     }
 

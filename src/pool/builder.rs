@@ -205,7 +205,7 @@ impl<M: ManageConnection> Builder<M> {
     /// `POOL_RETRY_ATTEMPTS` (3), `POOL_RETRY_DELAY` (1.0), `POOL_HEALTH_CHECK_INTERVAL` (60.0;
     /// for keepalive too), `POOL_BREAKER_FAILURES` (10; 0 for no circuit breaker),
     /// `POOL_BREAKER_RATE` (0.5), `POOL_BREAKER_SLOW_TIME` (none; calls that take longer count
-    /// for another such share), `POOL_READ_ONLY` (false),
+    /// for another such share), `POOL_ADAPTIVE_LIMIT` (true), `POOL_READ_ONLY` (false),
     /// `PERFORMANCE_METRICS_ENABLED` (true),
     /// `PERFORMANCE_RESPONSE_TIME_WINDOW` and `PERFORMANCE_ERROR_RATE_WINDOW` (1000) from the
     /// environment, times in seconds; in brackets the defaults.
@@ -241,6 +241,7 @@ impl<M: ManageConnection> Builder<M> {
         let check = vars
             .seconds("POOL_HEALTH_CHECK_INTERVAL")
             .unwrap_or(seconds(60));
+        let adaptive = vars.flag("POOL_ADAPTIVE_LIMIT");
         let read_only = vars.flag("POOL_READ_ONLY");
         let metrics = vars.flag("PERFORMANCE_METRICS_ENABLED");
         let times = vars.window("PERFORMANCE_RESPONSE_TIME_WINDOW");
@@ -254,6 +255,7 @@ impl<M: ManageConnection> Builder<M> {
             .retry_delay(retry)
             .keepalive_interval(Some(check))
             .health_check_interval(Some(check))
+            .adaptive(adaptive.unwrap_or(true))
             .read_only(read_only.unwrap_or(false))
             .metrics(metrics.unwrap_or(true))
             .response_time_window(times.unwrap_or(1000))

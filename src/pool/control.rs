@@ -170,7 +170,7 @@ impl<M: ManageConnection> Shared<M> {
         ledger.max_size = max_size;
         ledger.min_idle = self.settings.min_idle.unwrap_or(max_size).min(max_size);
         self.rules.max_size.store(max_size, Ordering::SeqCst);
-        let too_many = ledger.reserved > max_size;
+        let too_many = ledger.reserved > self.post_limit(&ledger);
         drop(ledger);
         self.next_epoch();
         let now = self.clock.now();

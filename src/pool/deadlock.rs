@@ -61,6 +61,10 @@ impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
             self.suspected = held;
             return Ok(after(now, grace));
         }
+        if self.shared.make_room(self.suspected.len() as u32, now) {
+            self.suspected.clear();
+            return Ok(after(now, grace));
+        }
         self.shared
             .counters
             .deadlocks
@@ -96,7 +100,7 @@ impl<'a, M: ManageConnection> DeadlockWatch<'a, M> {
                 _ => return None,
             }
         }
-        let full = held.len() >= self.shared.rules.max_size.load(Ordering::Relaxed) as usize;
+        let full = held.len() >= self.shared.rules.limit.load(Ordering::Relaxed) as usize;
         let mut from_newest = waiting.into_iter().rev();
         let newest = from_newest.find(|thread| held.iter().any(|held| held.by == *thread))?;
         full.then_some((held, newest))

@@ -40,7 +40,8 @@ const STIR_EVERY: Duration = Duration::from_millis(10);
 /// What the pool sees.
 #[derive(Clone, Copy, Debug, Default)]
 struct Demand {
-    max_size: u32,
+    /// `max_size`, or less while the server is overloaded.
+    most: u32,
     max_connecting: u32,
     /// Slots in use: open, connecting or closing.
     reserved: u32,
@@ -68,11 +69,11 @@ impl Demand {
     fn wanted(&self) -> u32 {
         let at_once = if self.failing { 1 } else { self.max_connecting };
         let limit = self
-            .max_size
+            .most
             .saturating_sub(self.reserved)
             .min(at_once.saturating_sub(self.connecting));
         let coming = self.open + self.connecting;
-        let floor = self.min_idle.min(self.max_size).saturating_sub(coming);
+        let floor = self.min_idle.min(self.most).saturating_sub(coming);
         let refill = if self.short_for >= REFILL_DELAY {
             self.min_idle.saturating_sub(self.idle + self.connecting)
         } else {
@@ -102,8 +103,7 @@ impl<M: ManageConnection> Shared<M> {
     /// Somebody joined the line.
     pub(super) fn stir_for_newcomer(self: &Arc<Self>, now: Ticks) {
         let rules = &self.rules;
-        let can_grow =
-            rules.reserved.load(Ordering::Relaxed) < rules.max_size.load(Ordering::Relaxed);
+        let can_grow = rules.reserved.load(Ordering::Relaxed) < rules.limit.load(Ordering::Relaxed);
         if can_grow
             && (self.exchange.waiting() <= 1 || now >= rules.stir_again_at.load(Ordering::Relaxed))
         {
@@ -154,7 +154,7 @@ impl<M: ManageConnection> Shared<M> {
         };
         let background = now >= background_retry_at;
         let demand = Demand {
-            max_size: ledger.max_size,
+            most: ledger.most(),
             // While resources are short, one connection has to do.
             max_connecting: if may_retry && (survey.open == 0 || !resources::is_short()) {
                 self.settings.max_connecting
@@ -199,7 +199,7 @@ impl<M: ManageConnection> Shared<M> {
 
     fn look_again_at(ledger: &Ledger<M>, demand: &Demand, now: Ticks) -> Ticks {
         let mut next = NEVER;
-        if ledger.reserved >= ledger.max_size {
+        if ledger.reserved >= ledger.most() {
             return next;
         }
         if demand.waiting > 0 {
@@ -238,7 +238,7 @@ mod tests {
 
     fn burst() -> Demand {
         Demand {
-            max_size: 50,
+            most: 50,
             max_connecting: 4,
             reserved: 5,
             open: 5,
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(
             Demand {
                 hold: 200 * MS,
-                max_size: 6,
+                most: 6,
                 ..burst()
             }
             .wanted(),

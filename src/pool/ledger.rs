@@ -8,6 +8,7 @@ use r2d2::ManageConnection;
 
 use super::counters::CloseReason;
 use super::entry::Entry;
+use super::limit::Limit;
 use crate::clock::{NEVER, Ticks, after};
 use crate::error::{Error, ErrorKind};
 
@@ -46,6 +47,8 @@ pub(super) struct Ledger<M: ManageConnection> {
     /// Slots that somebody has.
     pub(super) reserved: u32,
     pub(super) max_size: u32,
+    /// What the server bears, while it is overloaded.
+    pub(super) limit: Limit,
     pub(super) min_idle: u32,
     pub(super) connecting: u32,
     /// How long a connect takes: a moving average, once there was one.
@@ -73,6 +76,7 @@ impl<M: ManageConnection> Ledger<M> {
             vacant: (0..max_size).rev().collect(),
             reserved: 0,
             max_size,
+            limit: Limit::default(),
             min_idle,
             connecting: 0,
             connect_time: None,
@@ -87,6 +91,11 @@ impl<M: ManageConnection> Ledger<M> {
             backlog: VecDeque::new(),
             lanes_in_use: 0,
         }
+    }
+
+    /// The most connections that there may be now.
+    pub(super) fn most(&self) -> u32 {
+        self.max_size.min(self.limit.most())
     }
 
     /// A connect succeeded after this long.

@@ -7,7 +7,8 @@
 //! the ways of a lease out and back. [`ledger`] and [`growth`] decide what to open,
 //! [`work`] does what may block on the keeper's crew, [`upkeep`] is the keeper's
 //! visit, [`pulse`] has the server checked and says how it is, [`breaking`] keeps operations from
-//! one that keeps failing, [`waiting`] explains to waiters
+//! one that keeps failing, [`limit`] finds out how many connections
+//! an overloaded one bears, [`waiting`] explains to waiters
 //! why they wait, [`deadlock`] finds those that would wait for ever. [`desk`] is what each slot
 //! tells the world, [`counters`] and [`requests`] what happened, [`reading`] reads it all.
 //! [`member`] is what a fleet of several servers asks each of its pools.
@@ -39,6 +40,7 @@ mod exchange;
 mod growth;
 mod lease;
 mod ledger;
+mod limit;
 mod member;
 mod pulse;
 mod reading;

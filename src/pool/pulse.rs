@@ -93,7 +93,8 @@ fn puts_in_doubt(kind: ErrorKind, phase: Phase) -> bool {
 
 impl<M: ManageConnection> Shared<M> {
     /// An operation failed like this.
-    pub(super) fn doubt(&self, error: &Error) {
+    pub(super) fn doubt(self: &Arc<Self>, error: &Error) {
+        self.heed(error);
         if puts_in_doubt(error.kind(), error.phase()) {
             self.put_in_doubt(error.kind(), error.message());
         }
@@ -254,6 +255,7 @@ impl<M: ManageConnection> Shared<M> {
         }
         self.look_at_connecting(open, now, &mut reasons);
         self.look_at_circuit(now, &mut reasons);
+        self.look_at_limit(now, &mut reasons);
         let facts = self.pulse.facts.lock();
         self.look_at_checks(&facts, open, now, &mut reasons);
         let service = facts.service.clone();

@@ -17,6 +17,10 @@ pub(super) type Hook<M> = Box<
         + Sync,
 >;
 
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub(super) struct Settings<M: ManageConnection> {
     pub(super) name: Option<Arc<str>>,
     pub(super) max_size: u32,
@@ -39,6 +43,8 @@ pub(super) struct Settings<M: ManageConnection> {
     pub(super) overtaking: Duration,
     pub(super) retry_attempts: u32,
     pub(super) retry_delay: Duration,
+    /// Whether there are fewer connections while the server is overloaded.
+    pub(super) adaptive: bool,
     /// `None`: never.
     pub(super) breaker: Option<Breaker>,
     pub(super) reset: Reset,
@@ -77,6 +83,7 @@ impl<M: ManageConnection> Default for Settings<M> {
             overtaking: Duration::from_millis(4),
             retry_attempts: 3,
             retry_delay: Duration::from_secs(1),
+            adaptive: true,
             breaker: Some(Breaker::new()),
             reset: Reset::Fast,
             max_waiters: None,
@@ -136,6 +143,7 @@ impl<M: ManageConnection> fmt::Debug for Settings<M> {
             .field("overtaking", &self.overtaking)
             .field("retry_attempts", &self.retry_attempts)
             .field("retry_delay", &self.retry_delay)
+            .field("adaptive", &self.adaptive)
             .field("breaker", &self.breaker)
             .field("reset", &self.reset)
             .field("max_waiters", &self.max_waiters)

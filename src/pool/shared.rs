@@ -66,6 +66,8 @@ pub(super) struct Rules {
     /// How long a connection stays fresh.
     pub(super) bypass: Ticks,
     pub(super) max_size: AtomicU32,
+    /// The same, or less while the server is overloaded: the most that there may be now.
+    pub(super) limit: AtomicU32,
     pub(super) reserved: AtomicU32,
     /// The last connect failed in a way that cannot heal by itself.
     pub(super) hopeless: AtomicBool,
@@ -95,6 +97,7 @@ impl<M: ManageConnection> Shared<M> {
                 suspect_before: AtomicU64::new(0),
                 bypass: ticks(settings.bypass()),
                 max_size: AtomicU32::new(max_size),
+                limit: AtomicU32::new(max_size),
                 reserved: AtomicU32::new(0),
                 hopeless: AtomicBool::new(false),
                 one_first: AtomicBool::new(false),
@@ -193,13 +196,13 @@ impl<M: ManageConnection> Shared<M> {
     /// of many that come back together only the surplus is closed.
     pub(super) fn is_surplus(&self, entry: &Entry<M>, now: Ticks) -> bool {
         let rules = &self.rules;
-        if rules.reserved.load(Ordering::SeqCst) <= rules.max_size.load(Ordering::SeqCst) {
+        if rules.reserved.load(Ordering::SeqCst) <= rules.limit.load(Ordering::SeqCst) {
             return false;
         }
         let ledger = self.ledger.lock();
         let desks = self.exchange.desks();
         let closing = desks.filter(|desk| desk.status() == Status::Closing);
-        let surplus = ledger.reserved > ledger.max_size + closing.count() as u32;
+        let surplus = ledger.reserved > ledger.most() + closing.count() as u32;
         if surplus {
             self.begin_closing(entry.place.desk(), CloseReason::Surplus, now);
         }

@@ -25,6 +25,9 @@ pub struct State {
     pub waiters: u32,
     /// The most connections that may exist at once.
     pub max_size: u32,
+    /// The most that may exist now: `max_size`, or less while the server is overloaded (see
+    /// [`adaptive`](crate::Builder::adaptive)).
+    pub limit: u32,
 }
 
 impl fmt::Display for State {
@@ -43,6 +46,9 @@ impl fmt::Display for State {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }
+        }
+        if self.limit < self.max_size {
+            write!(f, ", no more than {} for now", self.limit)?;
         }
         Ok(())
     }

@@ -57,6 +57,8 @@ impl<M: ManageConnection> Shared<M> {
         let due = [
             self.look_at_idle(now),
             self.report_leaks(now),
+            // Before the look at what that allows.
+            self.raise_limit(now),
             self.meet_demand(now),
             self.take_pulse(now),
             self.watch_credentials(now),

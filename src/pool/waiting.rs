@@ -70,6 +70,7 @@ impl<M: ManageConnection> Shared<M> {
             closing: 0,
             waiters: self.exchange.waiting() as u32,
             max_size: self.rules.max_size.load(Ordering::Relaxed),
+            limit: self.rules.limit.load(Ordering::Relaxed),
         };
         for desk in self.exchange.desks() {
             match desk.status() {
@@ -132,6 +133,9 @@ impl<M: ManageConnection> Shared<M> {
     pub(super) fn timed_out(&self, timeout: Duration) -> Error {
         let last_error = self.ledger.lock().last_error.clone();
         let state = self.state();
+        let limited = self
+            .limited(self.clock.now())
+            .filter(|_| state.limit < state.max_size);
         let mut message = format!(
             "timed out waiting for connection after {:.3} s",
             timeout.as_secs_f64()
@@ -148,12 +152,15 @@ impl<M: ManageConnection> Shared<M> {
             last_error => {
                 let _ = write!(message, "; {state}");
                 self.name_holders(&mut message);
-                match last_error {
-                    Some(cause) => {
+                match (last_error, limited) {
+                    (Some(cause), _) => {
                         let cause = cause.message();
                         let _ = write!(message, "; opening another one fails: {cause}");
                     }
-                    None => message.push_str(
+                    (None, Some(why)) => {
+                        let _ = write!(message, "; {why}");
+                    }
+                    (None, None) => message.push_str(
                         "; hold connections for a shorter time, raise max_size \
                          (POOL_MAX_CONNECTIONS) or connection_timeout (POOL_CONNECTION_TIMEOUT)",
                     ),

@@ -76,6 +76,7 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
             drop(ledger);
             shared.put_in_doubt(kind, &why);
             drop(place);
+            shared.heed_connect(kind, &why, now);
             shared.refuse_waiters_if_hopeless(now);
             if hopeless {
                 // It looks whether the credentials change.

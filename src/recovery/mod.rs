@@ -8,6 +8,9 @@
 //! at most one retry for ten operations in the long run ([`Budget`]). (See "Exponential
 //! Backoff And Jitter", AWS Architecture Blog, 2015.)
 //!
+//! A server that says that it is overloaded also gets fewer operations at once: the pool's limit
+//! (`pool/limit.rs`) sees to that.
+//!
 //! A server that keeps failing is left alone for a while: [`Breaker`] says when, [`circuit`]
 //! does it, for each pool.
 
@@ -21,8 +24,6 @@ mod window;
 pub use self::breaker::Breaker;
 pub(crate) use self::budget::Budget;
 pub use self::circuit::BreakerState;
-#[cfg(feature = "batch")]
-pub(crate) use self::circuit::Verdict;
-pub(crate) use self::circuit::{Circuit, Pass};
+pub(crate) use self::circuit::{Circuit, Pass, Verdict};
 pub use self::retry::RetryPolicy;
 pub(crate) use self::retry::may_retry;

@@ -4,8 +4,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use millpond::Operation as _;
+use millpond::alerts::{Rule, Signal};
 use millpond::audit::{Audit, Ending};
+use millpond::{Hub, Operation as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::work::{pool, work};
@@ -33,6 +34,42 @@ fn on_dev_full_all_goes_on_and_all_is_counted() {
         metrics.dropped > 1000 && metrics.dropped < MANY,
         "{metrics:?}"
     );
+}
+
+#[test]
+fn an_alert_tells_of_it_until_nothing_is_dropped_any_more() {
+    let _alone = alone();
+    let audit = Audit::builder("/dev/full")
+        .install()
+        .expect("nothing is written yet");
+    let hub = Hub::builder()
+        .sample_interval(Duration::from_millis(20))
+        .alerts([Rule::new("audit", Signal::AuditDropped).clear_after(Duration::from_millis(100))])
+        .build();
+    let (pool, _) = pool(1);
+    hub.watch(&pool);
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    pool.execute(work(0)).expect("answers");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(
+        hub.alerts().firing.is_empty(),
+        "there is still room in the queue"
+    );
+    for number in 0..MANY {
+        pool.execute(work(number)).expect("answers");
+    }
+    assert!(audit.dropped() > 0);
+    until("fires", &|| !hub.alerts().firing.is_empty());
+    let message = &hub.alerts().firing[0].message;
+    assert!(message.contains("missing from the audit log"), "{message}");
+    until("resolves", &|| hub.alerts().firing.is_empty());
+    assert_eq!(hub.alerts().past.len(), 1);
 }
 
 const CHILD: &str = "AUDIT_CHILD_FILE";

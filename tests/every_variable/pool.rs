@@ -1,9 +1,11 @@
 //! `POOL_*`, and of `PERFORMANCE_*` and `SECURITY_*` what concerns each pool.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use millpond::{
-    Config, Health, Http, Hub, Pool, PooledConnection, Postgres, Redis, RedisCommand, Sql,
+    Config, Health, Http, HttpRequest, Hub, Pool, PooledConnection, Postgres, Redis, RedisCommand,
+    Sql,
 };
 
 use super::{config, hub};
@@ -81,26 +83,96 @@ pub(super) fn idle_timeout() {
     assert_eq!(redis(&long).state().connections, 2);
 }
 
+/// When the server saw each attempt at a request that is answered with 429: a datagram for each
+/// line of its log.
+fn attempts(settings: &Config) -> Vec<Instant> {
+    let log = UdpSocket::bind("127.0.0.1:0").unwrap();
+    log.set_read_timeout(Some(Duration::from_millis(250)))
+        .unwrap();
+    let port = log.local_addr().unwrap().port();
+    let to_log = format!("access_log syslog:server=127.0.0.1:{port}");
+    let server = testbed::Nginx::builder()
+        .directive(&to_log)
+        .start()
+        .unwrap();
+    let settings = settings.clone().set("HTTP_ENABLED", true);
+    let hub = hub(&settings.set("HTTP_BASE_URL", server.url()));
+    let pool = hub.pool::<Http>("http").unwrap();
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| pool.execute(HttpRequest::get("/status/429")));
+        let mut seen = Vec::new();
+        let mut line = [0; 1024];
+        loop {
+            match log.recv(&mut line) {
+                // The pool's checks of the server are none.
+                Ok(length) if String::from_utf8_lossy(&line[..length]).contains("/429") => {
+                    seen.push(Instant::now());
+                }
+                Err(_) if client.is_finished() => break,
+                _ => {}
+            }
+        }
+        client.join().unwrap().unwrap_err();
+        seen
+    })
+}
+
 #[test]
 pub(super) fn retries() {
-    // Each attempt reaches the server and is cut.
-    let attempts = |attempts: u32, delay: f64| {
-        let nginx = testbed::Nginx::shared();
+    for wanted in [1, 2] {
+        let settings = config()
+            .set("POOL_RETRY_ATTEMPTS", wanted)
+            .set("POOL_RETRY_DELAY", 0.01);
+        assert_eq!(attempts(&settings).len(), wanted);
+    }
+}
+
+/// Pauses double up to the delay; half of each is certain where the server is overloaded, and
+/// the rest is random.
+#[test]
+pub(super) fn retry_delay() {
+    let pauses = |delay: f64| -> Vec<Duration> {
+        let settings = config()
+            .set("POOL_RETRY_ATTEMPTS", 6)
+            .set("POOL_RETRY_DELAY", delay);
+        let seen = attempts(&settings);
+        assert_eq!(seen.len(), 6);
+        seen.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    };
+    // What a busy machine adds to one of them, and takes from the next, is not the pool's.
+    let slack = Duration::from_millis(100);
+    let is_within = |pause: Duration, most: u64| {
+        let most = Duration::from_millis(most);
+        pause + slack >= most / 2 && pause <= most + slack
+    };
+    let (short, long) = (pauses(0.02), pauses(0.6));
+    assert!(short.iter().all(|pause| is_within(*pause, 20)), "{short:?}");
+    let mosts = [50, 100, 200, 400, 600];
+    let all_within = long
+        .iter()
+        .zip(mosts)
+        .all(|(pause, most)| is_within(*pause, most));
+    assert!(all_within, "{long:?}");
+    let longest = |pauses: &[Duration]| pauses.iter().max().copied().unwrap();
+    assert!(
+        longest(&long) > 2 * longest(&short),
+        "{long:?} and {short:?}"
+    );
+}
+
+#[test]
+pub(super) fn adaptive_limit() {
+    let limit = |adaptive: bool| {
         let settings = config()
             .set("HTTP_ENABLED", true)
-            .set("HTTP_BASE_URL", nginx.url())
-            .set("POOL_RETRY_ATTEMPTS", attempts)
-            .set("POOL_RETRY_DELAY", delay);
-        let hub = hub(&settings);
-        let pool = hub.pool::<Http>("http").unwrap();
-        let begun = Instant::now();
-        let reply = pool.execute(millpond::HttpRequest::get("/status/503"));
-        assert!(!reply.is_ok_and(|reply| reply.is_success()));
-        let retries = hub.metrics().pools[0].operations.retries;
-        (retries, begun.elapsed())
+            .set("HTTP_BASE_URL", testbed::Nginx::shared().url())
+            .set("POOL_RETRY_ATTEMPTS", 1)
+            .set("POOL_ADAPTIVE_LIMIT", adaptive);
+        let pool = hub(&settings).pool::<Http>("http").unwrap();
+        pool.execute(HttpRequest::get("/status/429")).unwrap_err();
+        pool.state().limit
     };
-    assert_eq!(attempts(1, 0.01).0, 0);
-    assert_eq!(attempts(2, 0.01).0, 1);
+    assert_eq!((limit(true), limit(false)), (1, 10));
 }
 
 #[test]

@@ -80,6 +80,38 @@ impl<M: ManageConnection> Builder<M> {
         self
     }
 
+    /// Whether fewer connections are used at once while the server says that it is overloaded;
+    /// `true` by default.
+    ///
+    /// When an operation fails as [`Overloaded`](crate::ErrorKind::Overloaded), the pool goes on
+    /// with seven tenths of the connections in use; when a connect does, with those that are open.
+    /// The others are closed, and callers wait in line as if `max_size` were so low. While the
+    /// server refuses nothing, there is one more from time to time, until there may be `max_size`
+    /// again. [`State::limit`](crate::State::limit) and the pool's health tell of it.
+    ///
+    /// Threads that take two connections at once are given room for them by
+    /// [`deadlock_detection`](Self::deadlock_detection), which is on unless it is switched off.
+    /// Of operations that the program runs itself, the pool knows what it is
+    /// [told](crate::PooledConnection::record).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = r2d2_sqlite::SqliteConnectionManager::memory();
+    /// use std::time::Duration;
+    /// use millpond::{Error, ErrorKind, Phase, Pool, PooledConnection};
+    ///
+    /// let pool = Pool::builder().max_size(10).adaptive(true).build(manager)?;
+    /// let leases = [pool.get()?, pool.get()?, pool.get()?, pool.get()?];
+    /// let error = Error::new(ErrorKind::Overloaded, Phase::Operation, "too much to do");
+    /// PooledConnection::record(&leases[0], Duration::from_millis(1), Err(&error));
+    /// assert_eq!(pool.state().limit, 2);
+    /// # Ok(()) }
+    /// ```
+    pub fn adaptive(mut self, adaptive: bool) -> Self {
+        self.settings.adaptive = adaptive;
+        self
+    }
+
     /// Takes `POOL_BREAKER_FAILURES` (10; 0 for no circuit breaker), `POOL_BREAKER_RATE` (0.5)
     /// and `POOL_BREAKER_SLOW_TIME` (none; seconds) from variables.
     pub(super) fn breaker_from_vars(self, vars: &mut Vars<'_>) -> Self {

@@ -105,7 +105,8 @@ impl NginxBuilder {
     }
 
     /// One more directive of the server, such as `keepalive_timeout 1s` or a
-    /// whole `location`. It overrides the testbed's own of the same name.
+    /// whole `location`. It overrides the testbed's own of the same name. With
+    /// `limit_conn busy 4` it replies 503 to what comes while it works on four requests.
     #[must_use]
     pub fn directive(mut self, text: &str) -> Self {
         self.directives.push_str(text.trim_end_matches(';'));
@@ -198,6 +199,8 @@ http {
     default_type text/plain;
     keepalive_requests 1000000;
     keepalive_timeout 75s;
+    limit_conn_zone $server_port zone=busy:1m;
+    limit_conn_log_level info;
     map $http_authorization $bearer { default 0; "Bearer secret" 1; }
     server {
         listen 127.0.0.1:PORTLISTEN_TLS backlog=4096;
