@@ -83,7 +83,8 @@
 //! [`idle_timeout`](Builder::idle_timeout) or older than
 //! [`max_lifetime`](Builder::max_lifetime). To find a size, start with twice the number
 //! of the server's cores and look at [`Pool::metrics`]: as long as `waited` is small
-//! beside `held`, more connections buy nothing.
+//! beside `held`, more connections buy nothing. While the server says that it is overloaded there
+//! are fewer: see [`adaptive`](Builder::adaptive).
 //!
 //! # Steering a running pool
 //!
