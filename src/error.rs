@@ -18,7 +18,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::io::{classify_by_io, classify_io};
+pub(crate) use self::io::classify_by_io;
+#[cfg(feature = "_net")]
+pub(crate) use self::io::classify_io;
 pub use self::kind::{ConnectFailure, ErrorKind, Phase};
 use crate::pool::{Holder, State};
 use crate::security::values_are_masked;
