@@ -45,6 +45,7 @@ mod member;
 mod pulse;
 mod reading;
 mod requests;
+mod returns;
 mod sampling;
 mod settings;
 mod shared;
