@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Fleet;
+use super::attempt::is_endpoints_fault;
 use super::endpoint::Endpoint;
 use super::fleet::Inner;
+use super::lend::Lent;
 use super::roles::Wanted;
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -74,19 +76,13 @@ impl<B: Backend> Inner<B> {
                 witness.tell(outcome, Some(&error), failed);
                 error
             };
-            let (mut lease, endpoint) = self
+            let Lent {
+                mut lease,
+                endpoint,
+                pass,
+            } = self
                 .seek_for_operation(wanted, &tried, deadline, location)
                 .map_err(in_vain)?;
-            let pass = match endpoint.pool.admit() {
-                Ok(pass) => pass,
-                Err(error) => {
-                    tried.push(endpoint);
-                    if self.has_more_than(tried.len() as u32, wanted) {
-                        continue;
-                    }
-                    return Err(in_vain(error));
-                }
-            };
             witness.move_to(|| endpoint.pool.place());
             let began = Clock::System.now();
             let (manager, conn) = PooledConnection::parts(&mut lease);
@@ -95,14 +91,17 @@ impl<B: Backend> Inner<B> {
             let run = || manager.execute(conn, operation, by);
             let result = witness.watch(failed + 1, run);
             let ended = Clock::System.now();
-            let (took, in_all) = (ended.saturating_sub(began), ended.saturating_sub(started));
-            endpoint
-                .pool
-                .call_ends(pass, Some(began), result.as_ref().map(|_| ()));
+            let in_all = ended.saturating_sub(started);
+            self.attempt_ended(
+                wanted,
+                &endpoint,
+                pass,
+                (began, ended),
+                result.as_ref().map(|_| ()),
+            );
             failed += 1;
             let error = match result {
                 Ok(reply) => {
-                    endpoint.answered(took, ended);
                     PooledConnection::succeeded(&lease, in_all, 1);
                     drop(lease);
                     witness.tell(OutcomeKind::Done, None, failed);
@@ -114,12 +113,6 @@ impl<B: Backend> Inner<B> {
                 }
             };
             doubtful = error.outcome_unknown();
-            if let Some(failures) = endpoint.failed(&error, took, ended) {
-                self.note_failures(&endpoint, failures);
-            }
-            if wanted == Wanted::Write && error.kind() == ErrorKind::WrongRole {
-                self.forget(&endpoint);
-            }
             match self.next(wanted, operation, error, failed, deadline) {
                 Next::Give(error) => {
                     PooledConnection::failed(&lease, in_all, &error);
@@ -142,17 +135,12 @@ impl<B: Backend> Inner<B> {
     }
 
     /// Where an operation is that has no endpoint yet.
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place {
             pool: Arc::clone(&self.name),
             endpoint: "".into(),
             backend: B::NAME,
         }
-    }
-
-    /// Whether more than so many endpoints are fit for it.
-    fn has_more_than(&self, count: u32, wanted: Wanted) -> bool {
-        self.roster.load().group(wanted).len() > count as usize
     }
 
     /// How long this attempt, after so many others, may take by itself: only if there can be
@@ -191,16 +179,8 @@ impl<B: Backend> Inner<B> {
             && operation.may_repeat()
             && !deadline.is_over();
         let again = was_cut || may_retry(&error, operation.may_repeat());
-        let elsewhere = was_cut
-            || matches!(
-                error.kind(),
-                ErrorKind::Connect(_) | ErrorKind::ConnectionLost | ErrorKind::WrongRole
-            );
-        let pause = if elsewhere && self.has_more_than(failed, wanted) {
-            Duration::ZERO
-        } else {
-            policy.pause(failed, &error)
-        };
+        let at_fault = was_cut || is_endpoints_fault(&error);
+        let pause = self.pause(wanted, policy, &error, failed, at_fault);
         let too_late = deadline.remaining().is_some_and(|left| left <= pause);
         if again && failed < policy.attempts() && !too_late && self.budget.spend() {
             Next::TryAgain(error, pause)

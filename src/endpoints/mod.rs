@@ -58,6 +58,7 @@
 //!    new roster as a whole; callers work on the one they read.
 //! 4. The keeper's visit blocks nowhere.
 
+mod attempt;
 mod balance;
 mod builder;
 mod ejection;
