@@ -405,7 +405,8 @@ impl<B: Backend> Dispatcher<B> {
     }
 
     fn sleep(&self, now: Ticks) {
-        let hungry = self.free_workers > 0;
+        // Behind a circuit breaker nothing that comes or becomes due changes anything.
+        let hungry = self.free_workers > 0 && !self.held_back;
         let mut alarm = self.shared.cutoff.load(SeqCst);
         let mut due = |moment: Ticks| alarm = alarm.min(moment);
         if let Some((deadline, _)) = self.deadlines.keys().next() {
