@@ -53,6 +53,20 @@ impl<B: Backend> Inner<B> {
         }
     }
 
+    /// How long an attempt may take by itself, which is limited only if another one may follow
+    /// somewhere else. `repeatable` says of what may run twice how often it is tried, and how often
+    /// it failed.
+    pub(super) fn attempt_limit(
+        &self,
+        wanted: Wanted,
+        repeatable: impl FnOnce() -> Option<(u32, u32)>,
+    ) -> Option<Duration> {
+        let limit = self.attempt_timeout?;
+        let (attempts, failed) = repeatable()?;
+        let another = failed + 1 < attempts && self.has_more_than(failed + 1, wanted);
+        another.then_some(limit)
+    }
+
     /// How long to wait before the next attempt, after so many failed, the last one like this: not
     /// at all where the endpoint was at fault and there is another one.
     pub(super) fn pause(

@@ -19,7 +19,7 @@ use crate::execute::{Witness, in_doubt_if};
 use crate::operation::{Operation, OutcomeKind, without_values};
 use crate::pool::PooledConnection;
 use crate::record::Place;
-use crate::recovery::may_retry;
+use crate::recovery::{RetryPolicy, may_retry};
 use crate::resources;
 
 impl<B: Backend> Fleet<B> {
@@ -86,7 +86,10 @@ impl<B: Backend> Inner<B> {
             witness.move_to(|| endpoint.pool.place());
             let began = Clock::System.now();
             let (manager, conn) = PooledConnection::parts(&mut lease);
-            let limit = self.attempt_limit(wanted, operation, failed);
+            let limit = self.attempt_limit(wanted, || {
+                let attempts = self.policy_of(operation).attempts();
+                operation.may_repeat().then_some((attempts, failed))
+            });
             let by = limit.map_or(deadline, |limit| deadline.min(Deadline::within(limit)));
             let run = || manager.execute(conn, operation, by);
             let result = witness.watch(failed + 1, run);
@@ -143,24 +146,9 @@ impl<B: Backend> Inner<B> {
         }
     }
 
-    /// How long this attempt, after so many others, may take by itself: only if there can be
-    /// another one, somewhere else.
-    fn attempt_limit(
-        &self,
-        wanted: Wanted,
-        operation: &B::Operation,
-        failed: u32,
-    ) -> Option<Duration> {
-        let attempts = operation
-            .envelope()
-            .retry()
-            .unwrap_or(&self.retry)
-            .attempts();
-        let limit = self.attempt_timeout?;
-        let another = operation.may_repeat()
-            && failed + 1 < attempts
-            && self.has_more_than(failed + 1, wanted);
-        another.then_some(limit)
+    /// How often and when this operation is tried.
+    fn policy_of<'a>(&'a self, operation: &'a B::Operation) -> &'a RetryPolicy {
+        operation.envelope().retry().unwrap_or(&self.retry)
     }
 
     /// What follows after so many attempts failed, the last one like this.
@@ -172,7 +160,7 @@ impl<B: Backend> Inner<B> {
         failed: u32,
         deadline: Deadline,
     ) -> Next {
-        let policy = operation.envelope().retry().unwrap_or(&self.retry);
+        let policy = self.policy_of(operation);
         // An attempt's own time was over, not the operation's.
         let was_cut = error.kind() == ErrorKind::DeadlineExceeded
             && self.attempt_timeout.is_some()
