@@ -25,7 +25,7 @@ use super::settings::{Flush, WhenFull};
 use super::sizing::Sizing;
 use super::threads::{self, Role};
 use super::ticket::{Cell, Expiry};
-use super::{Shared, closed};
+use super::{Shared, closed, closed_before_begun};
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between, ticks};
 use crate::contain::complain;
@@ -452,11 +452,7 @@ impl<B: Backend> Dispatcher<B> {
     fn give_up(mut self) {
         self.shared.cut_off();
         let shared = Arc::clone(&self.shared);
-        let error = || {
-            shared
-                .lender
-                .locate(closed("the batch was closed before it was begun"))
-        };
+        let error = || shared.lender.locate(closed_before_begun());
         loop {
             // Workers may have sent some back before the cut.
             self.hear_reports();

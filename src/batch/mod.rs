@@ -215,6 +215,11 @@ fn closed(message: &str) -> Error {
     Error::new(ErrorKind::Closed, Phase::Queue, message)
 }
 
+/// What an operation is told that was still queued when the time for closing was over.
+fn closed_before_begun() -> Error {
+    closed("the batch was closed before it was begun")
+}
+
 impl<B: Backend> Clone for Batch<B> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))

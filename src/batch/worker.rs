@@ -15,7 +15,7 @@ use super::job::{Again, Group, Job, Report};
 use super::lender::{InVain, Loan, Site};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
-use super::{Shared, closed};
+use super::{Shared, closed_before_begun};
 use crate::backend::{Backend, take_splits};
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::contain::{complain, contain};
@@ -65,7 +65,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             let mut jobs = group.jobs;
             if pass.is_probe() && jobs.len() > 1 {
                 // As little as possible is put at risk.
-                settler.hold_back(jobs.drain(1..), &closed_before());
+                settler.hold_back(jobs.drain(1..), &closed_before_begun());
             }
             let jobs = settler.begin(jobs, &site);
             let start = shared.clock.now();
@@ -129,11 +129,6 @@ fn repeatable<B: Backend>(shared: &Shared<B>, jobs: &[Job<B>]) -> Option<(u32, u
     let attempts = jobs.iter().map(|job| shared.policy_of(job).attempts());
     let failed = jobs.iter().map(|job| job.failed);
     attempts.min().zip(failed.max())
-}
-
-/// What an operation is told that is to go back into the queue of a batch that has ended.
-fn closed_before() -> Error {
-    closed("the batch was closed before it was begun")
 }
 
 /// When the group has to be over: when the last of its operations has.
