@@ -171,14 +171,16 @@ fn all_are_done(
         thread::sleep(Duration::from_millis(300));
         hurt_at = Instant::now();
         hurt();
-        thread::sleep(Duration::from_millis(1000));
+        thread::sleep(Duration::from_secs(1));
     });
     let gap = account.log.longest_gap(hurt_at);
     println!("{}, longest gap {gap:?}", account.book);
     mend();
     let mut there = there(servers);
     // On the one that was hurt and on another one, perhaps.
-    there.values_mut().for_each(|count| *count = 1.min(*count));
+    for count in there.values_mut() {
+        *count = 1.min(*count);
+    }
     account.book.check(&there, |_| false);
 }
 
