@@ -89,6 +89,7 @@ fn a_frozen_primary() {
 
 #[test]
 fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
+    let _alone = alone();
     let primary = testbed::Redis::start().expect("starts");
     let replica = testbed::Redis::builder()
         .arg("--replicaof")
@@ -138,6 +139,7 @@ fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
 
 #[test]
 fn without_a_primary_a_batch_waits_until_the_deadline_or_its_end() {
+    let _alone = alone();
     let (_primary, replica) = pair();
     let fleet = fleet_of(&[&replica]);
     let batch = Batch::builder(fleet.write()).build().expect("starts");

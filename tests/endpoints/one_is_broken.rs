@@ -11,6 +11,7 @@ use millpond::batch::wait_all;
 use millpond::endpoints::{Ejection, RoundRobin};
 use millpond::{Batch, Breaker, BreakerState, Fleet, Hub, Operation, Outcome, RetryPolicy};
 
+use crate::load::alone;
 use crate::station::{Errand, Station, Way, builder, stations, until, warm};
 
 /// Longer than a test.
@@ -65,6 +66,7 @@ fn submit(batch: &Batch<Way>, errands: Vec<Errand>) -> Vec<millpond::Ticket<Stri
 
 #[test]
 fn an_operation_waits_for_the_one_that_is_well() {
+    let _alone = alone();
     let stations = stations(2);
     let fleet = fleet(&stations, LONG, 1);
     break_it(&fleet, &stations[1], 1);
@@ -81,6 +83,7 @@ fn an_operation_waits_for_the_one_that_is_well() {
 
 #[test]
 fn a_batch_goes_on_at_the_others() {
+    let _alone = alone();
     let stations = stations(3);
     let fleet = fleet(&stations, LONG, 8);
     break_it(&fleet, &stations[1], 1);
@@ -104,6 +107,7 @@ fn a_batch_goes_on_at_the_others() {
 
 #[test]
 fn a_batch_waits_while_all_are_broken_and_begins_with_one_at_a_time() {
+    let _alone = alone();
     let stations = stations(2);
     let fleet = fleet(&stations, Duration::from_millis(700), 8);
     for station in &stations {
@@ -150,6 +154,7 @@ fn worked(name: &str) -> u64 {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_batch_that_waits_for_long_does_not_work() {
+    let _alone = alone();
     let stations = stations(1);
     let fleet = fleet(&stations, LONG, 2);
     break_it(&fleet, &stations[0], 0);
@@ -172,6 +177,7 @@ fn a_batch_that_waits_for_long_does_not_work() {
 
 #[test]
 fn one_that_recovers_is_tried_with_one_operation_beside_full_groups() {
+    let _alone = alone();
     let stations = stations(2);
     let fleet = fleet(&stations, Duration::from_millis(200), 8);
     break_it(&fleet, &stations[1], 1);
@@ -206,6 +212,7 @@ fn one_that_recovers_is_tried_with_one_operation_beside_full_groups() {
 
 #[test]
 fn of_one_key_the_order_holds_over_all_endpoints() {
+    let _alone = alone();
     let stations = stations(3);
     let fleet = fleet(&stations, Duration::from_millis(20), 8);
     let batch = Batch::builder(fleet)

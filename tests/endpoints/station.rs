@@ -27,7 +27,7 @@ pub(crate) struct Station {
     pub(crate) served: AtomicU64,
     /// The ids of the operations that were served, and when.
     pub(crate) diary: Mutex<Vec<(Instant, String)>>,
-    /// How many operations the groups had that came here.
+    /// How many operations the groups had that came here, of operations with ids.
     pub(crate) groups: Mutex<Vec<usize>>,
 }
 
@@ -102,7 +102,7 @@ impl Backend for Way {
         errand: &Errand,
         deadline: Deadline,
     ) -> Result<String, Error> {
-        station.note_group(1);
+        station.note_group(&[errand]);
         station.run(errand, deadline)
     }
 
@@ -112,15 +112,18 @@ impl Backend for Way {
         errands: &[&Errand],
         deadline: Deadline,
     ) -> Vec<Outcome<String>> {
-        station.note_group(errands.len());
+        station.note_group(errands);
         let run = |errand: &&Errand| station.run(errand, deadline).into();
         errands.iter().map(run).collect()
     }
 }
 
 impl Station {
-    fn note_group(&self, errands: usize) {
-        self.groups.lock().expect("no poison").push(errands);
+    fn note_group(&self, errands: &[&Errand]) {
+        if errands.iter().any(|errand| errand.envelope.id().is_some()) {
+            let mut groups = self.groups.lock().expect("no poison");
+            groups.push(errands.len());
+        }
     }
 
     fn run(&self, errand: &Errand, deadline: Deadline) -> Result<String, Error> {
