@@ -211,6 +211,35 @@ fn one_that_recovers_is_tried_with_one_operation_beside_full_groups() {
 }
 
 #[test]
+fn each_attempt_is_made_elsewhere_and_at_once() {
+    let _alone = alone();
+    let stations = stations(3);
+    let fleet = builder(&stations)
+        .balance(RoundRobin::new())
+        .ejection(Ejection::default().at_most(0.0))
+        .pool(|pool| pool.max_size(8).breaker(None))
+        .build()
+        .expect("connects");
+    warm(&fleet);
+    for station in &stations[..2] {
+        station.failing.store(true, SeqCst);
+    }
+    let batch = Batch::builder(fleet).retry(RetryPolicy::new(3).first_pause(LONG));
+    let batch = batch.build().expect("starts");
+    let start = Instant::now();
+    let tickets = submit(&batch, errands((0..300).map(|number| number.to_string())));
+    for outcome in wait_all(tickets, |_| ()) {
+        assert!(
+            matches!(&outcome, Outcome::Done(name) if name == "c"),
+            "{outcome:?}"
+        );
+    }
+    let (took, retries) = (start.elapsed(), batch.metrics().retries);
+    println!("{retries} retries in {took:?}");
+    assert!(retries > 0 && took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
 fn of_one_key_the_order_holds_over_all_endpoints() {
     let _alone = alone();
     let stations = stations(3);
