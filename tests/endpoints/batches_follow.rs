@@ -90,7 +90,11 @@ fn a_frozen_primary() {
 #[test]
 fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
     let _alone = alone();
-    let primary = testbed::Redis::start().expect("starts");
+    let at_once = ["--repl-diskless-sync-delay", "0"];
+    let primary = at_once
+        .into_iter()
+        .fold(testbed::Redis::builder(), testbed::RedisBuilder::arg);
+    let primary = primary.start().expect("starts");
     let replica = testbed::Redis::builder()
         .arg("--replicaof")
         .arg("127.0.0.1")
