@@ -23,14 +23,16 @@ const DATABASE: &str = "millpond_mixed_batch";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("Starting or finding PostgreSQL, Redis, MongoDB and an HTTP server ...");
     let servers = Servers::start()?;
-    let postgres = batch(Postgres::new(PostgresConfig::from_url(
+    let shop = pool(Postgres::new(PostgresConfig::from_url(
         &servers.postgres_url,
     )?)?)?;
-    let redis = batch(Redis::new(RedisConfig::from_url(&servers.redis_url)?)?)?;
     let config = MongoDbConfig::from_url(&servers.mongodb_uri)?.database(DATABASE);
-    let mongodb = batch(MongoDb::new(config)?)?;
-    let http = batch(Http::new(HttpConfig::new(&servers.http_url))?)?;
-    postgres.pool().get()?.batch_execute(
+    let journal = pool(MongoDb::new(config)?)?;
+    let postgres = batch(shop.clone())?;
+    let redis = pool(Redis::new(RedisConfig::from_url(&servers.redis_url)?)?).and_then(batch)?;
+    let mongodb = batch(journal.clone())?;
+    let http = pool(Http::new(HttpConfig::new(&servers.http_url))?).and_then(batch)?;
+    shop.get()?.batch_execute(
         "DROP TABLE IF EXISTS millpond_orders; \
          CREATE TABLE millpond_orders (id bigint PRIMARY KEY, customer text, cents int)",
     )?;
@@ -92,10 +94,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         row.get::<i64>("cents")?,
         start.elapsed()
     );
-    postgres
-        .pool()
-        .execute(Sql::new("DROP TABLE millpond_orders"))?;
-    mongodb.pool().get()?.database(DATABASE).drop().run()?;
+    shop.execute(Sql::new("DROP TABLE millpond_orders"))?;
+    journal.get()?.database(DATABASE).drop().run()?;
     for metrics in [
         postgres.close(Duration::from_secs(5)),
         redis.close(Duration::from_secs(5)),
@@ -107,9 +107,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A batch over a pool of its own. More batches over one pool work as well.
-fn batch<B: Backend>(manager: B) -> Result<Batch<B>, millpond::Error> {
-    let pool = Pool::builder().max_size(4).build(manager)?;
+fn pool<B: Backend>(manager: B) -> Result<Pool<B>, millpond::Error> {
+    Pool::builder().max_size(4).build(manager)
+}
+
+/// A batch over a pool. More batches over one pool work as well.
+fn batch<B: Backend>(pool: Pool<B>) -> Result<Batch<B>, millpond::Error> {
     Batch::builder(pool)
         .size(500)
         .max_operations(10_000)

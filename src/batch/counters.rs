@@ -123,7 +123,7 @@ impl Counters {
 pub struct BatchMetrics {
     /// The batch's name.
     pub name: Arc<str>,
-    /// The name of the pool that it works on.
+    /// The name of the pool or fleet that it works on.
     pub pool: Arc<str>,
     /// Operations that were accepted.
     pub submitted: u64,

@@ -25,7 +25,7 @@ use super::settings::{Flush, WhenFull};
 use super::sizing::Sizing;
 use super::threads::{self, Role};
 use super::ticket::{Cell, Expiry};
-use super::{Shared, closed};
+use super::{Shared, closed, closed_before_begun};
 use crate::backend::Backend;
 use crate::clock::{NEVER, Ticks, after, between, ticks};
 use crate::contain::complain;
@@ -66,6 +66,8 @@ pub(super) struct Dispatcher<B: Backend> {
     running: HashMap<u64, Vec<Weak<Cell<B::Reply>>>>,
     /// The circuit breaker keeps back what could be sent off.
     held_back: bool,
+    /// A worker was refused, which leave to form a group cannot always tell before.
+    held_until: Ticks,
     /// To be tried again, by the moment.
     delayed: Timed<Job<B>>,
     /// Operations with a deadline of their own.
@@ -117,6 +119,7 @@ impl<B: Backend> Dispatcher<B> {
             groups: ends.groups,
             running: HashMap::new(),
             held_back: false,
+            held_until: 0,
             delayed: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             purge_at: PURGE,
@@ -135,7 +138,7 @@ impl<B: Backend> Dispatcher<B> {
             }
         }
         complain(|| {
-            let pool = self.shared.pool.name();
+            let pool = self.shared.lender.name();
             log::error!("millpond: a panic in the dispatcher; the batch of pool {pool} is closed");
         });
         self.shared.close_at(0);
@@ -198,6 +201,9 @@ impl<B: Backend> Dispatcher<B> {
             self.free_workers += 1;
             self.running.remove(&report.group);
             self.sizing.learn(report.executed, report.took, report.full);
+            if report.held_back {
+                self.held_until = after(self.shared.clock.now(), LOOK_AGAIN);
+            }
             for key in report.keys {
                 self.queue.release(&key);
             }
@@ -266,7 +272,7 @@ impl<B: Backend> Dispatcher<B> {
             )
         };
         let error = Error::new(ErrorKind::DeadlineExceeded, phase, message);
-        self.shared.pool.locate(error)
+        self.shared.lender.locate(error)
     }
 
     /// Makes room for what was let in although the queue was full, and drops what was
@@ -291,20 +297,20 @@ impl<B: Backend> Dispatcher<B> {
             let message = "shed from a full queue in favour of more urgent operations; raise \
                            BATCH_MAX_OPERATIONS or BATCH_MAX_BYTES, or submit less";
             let error = Error::new(ErrorKind::Overloaded, Phase::Queue, message);
-            job.cell.dismiss(self.shared.pool.locate(error));
+            job.cell.dismiss(self.shared.lender.locate(error));
         }
     }
 
     /// Sends groups to the workers that are free; whether any.
     fn send_off(&mut self, now: Ticks) -> bool {
         let mut sent = false;
-        self.held_back = false;
-        while self.free_workers > 0 {
+        self.held_back = now < self.held_until;
+        while self.free_workers > 0 && !self.held_back {
             let mut limit = self.group_limit();
             let Some(cause) = self.why_now(limit, now) else {
                 break;
             };
-            let Ok(pass) = self.shared.pool.admit() else {
+            let Ok(pass) = self.shared.lender.admit() else {
                 self.held_back = true;
                 break;
             };
@@ -405,7 +411,8 @@ impl<B: Backend> Dispatcher<B> {
     }
 
     fn sleep(&self, now: Ticks) {
-        let hungry = self.free_workers > 0;
+        // Behind a circuit breaker nothing that comes or becomes due changes anything.
+        let hungry = self.free_workers > 0 && !self.held_back;
         let mut alarm = self.shared.cutoff.load(SeqCst);
         let mut due = |moment: Ticks| alarm = alarm.min(moment);
         if let Some((deadline, _)) = self.deadlines.keys().next() {
@@ -445,11 +452,7 @@ impl<B: Backend> Dispatcher<B> {
     fn give_up(mut self) {
         self.shared.cut_off();
         let shared = Arc::clone(&self.shared);
-        let error = || {
-            shared
-                .pool
-                .locate(closed("the batch was closed before it was begun"))
-        };
+        let error = || shared.lender.locate(closed_before_begun());
         loop {
             // Workers may have sent some back before the cut.
             self.hear_reports();
@@ -463,7 +466,11 @@ impl<B: Backend> Dispatcher<B> {
             }
             std::thread::yield_now();
         }
-        let cut = || shared.pool.locate(closed("the batch was closed meanwhile"));
+        let cut = || {
+            shared
+                .lender
+                .locate(closed("the batch was closed meanwhile"))
+        };
         let running = self.running.values().flatten();
         for cell in running.filter_map(Weak::upgrade) {
             cell.expire(true, cut);

@@ -6,6 +6,7 @@ use super::shield::Shielded;
 use super::ticket::Cell;
 use crate::backend::Backend;
 use crate::clock::Ticks;
+use crate::endpoints::Endpoint;
 use crate::operation::Priority;
 use crate::recovery::{Pass, RetryPolicy};
 
@@ -30,6 +31,8 @@ pub(super) struct Job<B: Backend> {
     pub(super) size: usize,
     /// Attempts that failed.
     pub(super) failed: u32,
+    /// The endpoints on which they were made, of a fleet.
+    pub(super) tried: Vec<Arc<Endpoint<B>>>,
 }
 
 /// Operations that are executed together.
@@ -38,7 +41,7 @@ pub(super) struct Group<B: Backend> {
     pub(super) jobs: Vec<Job<B>>,
     /// Whether more would have fitted, had there been more.
     pub(super) full: bool,
-    /// The circuit breaker's leave to execute it.
+    /// The leave to execute it.
     pub(super) pass: Pass,
 }
 
@@ -53,6 +56,8 @@ pub(super) struct Report<B: Backend> {
     pub(super) took: Ticks,
     pub(super) full: bool,
     pub(super) again: Vec<Again<B>>,
+    /// They were not executed, since circuit breakers have opened meanwhile.
+    pub(super) held_back: bool,
     /// Ordering keys whose next operation may go.
     pub(super) keys: Vec<Arc<str>>,
 }

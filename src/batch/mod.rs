@@ -29,8 +29,8 @@
 //!
 //! `submit` validates it, has the `gate` let it in, and puts it into the channel of its
 //! priority. The `dispatcher` thread takes it into its `queue` and, once a worker is
-//! free, into a group. A `worker` of the batch's own rayon pool takes a lease and has the
-//! backend execute the group. The outcome comes to the `ticket`.
+//! free, into a group. A `worker` of the batch's own rayon pool takes a lease of the `lender`
+//! and has the backend execute the group. The outcome comes to the `ticket`.
 //!
 //! # What is promised
 //!
@@ -44,6 +44,17 @@
 //! 5. Less urgent operations wait for at most about
 //!    [`aging`](BatchBuilder::aging) longer than if they had been alone at their priority
 //!    and had half of the throughput.
+//!
+//! # Over several servers
+//!
+//! A batch works on a pool, on a [`Fleet`](crate::Fleet), or on a view of one by role: over
+//! `fleet.write()` its groups go to the primary and follow a failover. Each group is executed on
+//! one endpoint. What was certainly not applied there, or may run twice, is tried again on another
+//! one; what may have been applied is [`Unknown`](crate::Outcome::Unknown), as on a pool. Nothing
+//! waits for an endpoint whose circuit breaker is open while another one is well. Operations with
+//! the same ordering key keep their order on whichever endpoints they run. Give operations
+//! deadlines: a server that freezes holds the groups that it has until then, and as long the
+//! workers that wait for it.
 //!
 //! # What it costs
 //!
@@ -61,6 +72,7 @@ mod counters;
 mod dispatcher;
 mod gate;
 mod job;
+mod lender;
 #[cfg(all(test, millpond_loom))]
 mod model;
 mod quarantine;
@@ -83,6 +95,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex};
 
 pub use self::counters::{BatchMetrics, Flushes};
+pub use self::lender::Lender;
 pub use self::quarantine::{Quarantine, Quarantined, read_json_lines};
 pub use self::refused::Refused;
 #[cfg(feature = "_net")]
@@ -132,7 +145,7 @@ struct Root<B: Backend> {
 /// What the handles, the dispatcher and the workers share.
 struct Shared<B: Backend> {
     name: Arc<str>,
-    pool: Pool<B>,
+    lender: Lender<B>,
     settings: Settings,
     retry: RetryPolicy,
     clock: Clock,
@@ -171,6 +184,11 @@ impl<B: Backend> Shared<B> {
         self.is_cut_off.load(SeqCst)
     }
 
+    /// How often and when this operation is tried.
+    fn policy_of<'a>(&'a self, job: &'a Job<B>) -> &'a RetryPolicy {
+        job.retry.as_deref().unwrap_or(&self.retry)
+    }
+
     /// The dispatcher has gone, and everything has its outcome.
     fn finish(&self) {
         *self.finished.lock() = true;
@@ -197,6 +215,11 @@ fn closed(message: &str) -> Error {
     Error::new(ErrorKind::Closed, Phase::Queue, message)
 }
 
+/// What an operation is told that was still queued when the time for closing was over.
+fn closed_before_begun() -> Error {
+    closed("the batch was closed before it was begun")
+}
+
 impl<B: Backend> Clone for Batch<B> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -219,7 +242,7 @@ impl<B: Backend> Drop for Root<B> {
         if metrics.not_executed + metrics.unknown > 0 {
             log::info!(
                 "millpond: batch of pool {} ended: {metrics}",
-                shared.pool.name()
+                shared.lender.name()
             );
         }
     }
@@ -228,7 +251,7 @@ impl<B: Backend> Drop for Root<B> {
 impl<B: Backend> fmt::Debug for Batch<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
-            .field("pool", &self.0.shared.pool.name())
+            .field("pool", self.0.shared.lender.name())
             .field("metrics", &self.metrics())
             .finish_non_exhaustive()
     }
@@ -237,7 +260,7 @@ impl<B: Backend> fmt::Debug for Batch<B> {
 impl<B: Backend> Shared<B> {
     fn metrics(&self) -> BatchMetrics {
         let home = &self.home;
-        let names = [&self.name, self.pool.shared_name()];
+        let names = [&self.name, self.lender.name()];
         let used = home.gate.used();
         let mut metrics = home.counters.read(names, used, self.quarantine.len());
         let depths = metrics.queued_by_priority.iter_mut();
@@ -249,20 +272,21 @@ impl<B: Backend> Shared<B> {
 }
 
 impl<B: Backend> Batch<B> {
-    /// A batch with the default settings over this pool.
+    /// A batch with the default settings over this pool, fleet, or view of a fleet.
     ///
     /// # Errors
     /// Those of [`BatchBuilder::build`].
-    pub fn new(pool: Pool<B>) -> Result<Self, Error> {
-        Self::builder(pool).build()
+    pub fn new(lender: impl Into<Lender<B>>) -> Result<Self, Error> {
+        Self::builder(lender).build()
     }
 
-    /// Settings for a batch over this pool, to begin with the default ones.
-    pub fn builder(pool: Pool<B>) -> BatchBuilder<B> {
-        BatchBuilder::new(pool)
+    /// Settings for a batch over this pool, fleet, or view of a fleet, to begin with the default
+    /// ones; see [`Lender`].
+    pub fn builder(lender: impl Into<Lender<B>>) -> BatchBuilder<B> {
+        BatchBuilder::new(lender.into())
     }
 
-    fn start(settings: Settings, pool: Pool<B>) -> Result<Self, Error> {
+    fn start(settings: Settings, lender: Lender<B>) -> Result<Self, Error> {
         let cannot = |what: &str, why: &dyn fmt::Display| {
             let message = format!("the batch's {what} cannot be started: {why}");
             Error::new(ErrorKind::ResourceLimit, Phase::Configure, message)
@@ -282,19 +306,19 @@ impl<B: Backend> Batch<B> {
             gate: Gate::new(settings.max_operations, settings.max_bytes),
             counters: Counters::default(),
             bell,
-            place: pool.place(),
+            place: lender.place(),
         };
         let shared = Arc::new(Shared {
             name: settings.name.as_str().into(),
             retry: settings
                 .retry
                 .clone()
-                .unwrap_or_else(|| pool.retry_policy()),
+                .unwrap_or_else(|| lender.retry_policy()),
             quarantine: Quarantine::new(settings.quarantine, settings.quarantine_bytes),
             home: Arc::new(home),
             arrivals: arrivals.each_ref().map(|(sender, _)| sender.clone()),
             reports,
-            pool,
+            lender,
             settings,
             clock: Clock::System,
             closed: AtomicBool::new(false),
@@ -348,7 +372,10 @@ impl<B: Backend> Batch<B> {
         let size = operation.size().saturating_add(Shared::<B>::OVERHEAD);
         let may_repeat = operation.may_repeat();
         let validity = operation.validate();
-        let note = record::is_wanted().then(|| Box::new(Note::new(&operation, shared.clock.now())));
+        let note = record::is_wanted().then(|| {
+            let note = Note::new(&operation, shared.clock.now());
+            Box::new((note, home.place.clone()))
+        });
         let envelope = operation.envelope();
         let limit = envelope.deadline();
         let deadline = limit.map_or(NEVER, |limit| after(shared.clock.now(), limit));
@@ -364,10 +391,10 @@ impl<B: Backend> Batch<B> {
             home.counters.refused.fetch_add(1, Relaxed);
             // One that a full queue hands back is not over: the caller has it again.
             if let Some(note) = note.filter(|_| error.kind() == ErrorKind::InvalidOperation) {
-                let place = home.place.clone();
-                Ended::now(place, *note, OutcomeKind::Rejected, Some(&error), 0).tell(Some(&error));
+                let (note, place) = *note;
+                Ended::now(place, note, OutcomeKind::Rejected, Some(&error), 0).tell(Some(&error));
             }
-            return Err(Refused::new(operation, shared.pool.locate(error)));
+            return Err(Refused::new(operation, shared.lender.locate(error)));
         }
         home.counters.submitted.fetch_add(1, Relaxed);
         let cell = Arc::new(Cell::new(Arc::clone(home), size, note));
@@ -390,6 +417,7 @@ impl<B: Backend> Batch<B> {
             deadline,
             size,
             failed: 0,
+            tried: Vec::new(),
         };
         // The dispatcher outlives everything that the gate let in: it is there to receive.
         if let Err(TrySendError::Full(job)) = shared.arrivals[line].try_send(job) {
@@ -511,9 +539,9 @@ impl<B: Backend> Batch<B> {
         &self.0.shared.quarantine
     }
 
-    /// The pool that it works on.
-    pub fn pool(&self) -> &Pool<B> {
-        &self.0.shared.pool
+    /// The pools that it works on: one, or those of all endpoints of its fleet.
+    pub fn pools(&self) -> Vec<Pool<B>> {
+        self.0.shared.lender.pools()
     }
 }
 

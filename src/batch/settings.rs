@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::Batch;
 use super::gate::{MOST_BYTES, MOST_OPERATIONS};
+use super::lender::Lender;
 use crate::backend::Backend;
 use crate::config::Vars;
 use crate::error::{Error, ErrorKind, Phase};
+#[cfg(feature = "_net")]
 use crate::pool::Pool;
 use crate::recovery::RetryPolicy;
 
@@ -131,20 +133,21 @@ pub(crate) fn check(vars: &mut Vars<'_>) {
 #[must_use]
 pub struct BatchBuilder<B: Backend> {
     settings: Settings,
-    pool: Pool<B>,
+    lender: Lender<B>,
 }
 
 impl<B: Backend> BatchBuilder<B> {
-    pub(super) fn new(pool: Pool<B>) -> Self {
+    pub(super) fn new(lender: Lender<B>) -> Self {
         let settings = Settings::default();
-        Self { settings, pool }
+        Self { settings, lender }
     }
 
     /// With the settings that a hub's configuration has for this pool.
     #[cfg(feature = "_net")]
     pub(crate) fn from_vars(pool: Pool<B>, vars: Vars<'_>) -> Result<Self, Error> {
         let settings = vars.read(Settings::from_vars)?;
-        Ok(Self { settings, pool })
+        let lender = pool.into();
+        Ok(Self { settings, lender })
     }
 
     /// Takes `BATCH_SIZE` (100), `BATCH_TIMEOUT` (1.0 seconds), `BATCH_MAX_OPERATIONS`
@@ -154,9 +157,10 @@ impl<B: Backend> BatchBuilder<B> {
     /// # Errors
     /// [`Configuration`](ErrorKind::Configuration), naming every variable that cannot be
     /// understood.
-    pub fn from_env(pool: Pool<B>) -> Result<Self, Error> {
+    pub fn from_env(lender: impl Into<Lender<B>>) -> Result<Self, Error> {
         let settings = Vars::process().read(Settings::from_vars)?;
-        Ok(Self { settings, pool })
+        let lender = lender.into();
+        Ok(Self { settings, lender })
     }
 
     /// The name of its threads; `millpond-batch` by default.
@@ -195,7 +199,8 @@ impl<B: Backend> BatchBuilder<B> {
     }
 
     /// How many groups are executed at once, each on a thread and a lease of its own; 4 by
-    /// default. More than the pool has connections gain nothing.
+    /// default. More than the pool has connections, or those of all endpoints together, gain
+    /// nothing.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers;
         self
@@ -238,7 +243,7 @@ impl<B: Backend> BatchBuilder<B> {
     }
 
     /// How often and when operations are tried again that say nothing about it; as the
-    /// pool does by default.
+    /// pool or fleet does by default.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.settings.retry = Some(policy);
         self
@@ -302,7 +307,7 @@ impl<B: Backend> BatchBuilder<B> {
                 message,
             ));
         }
-        Batch::start(settings, self.pool)
+        Batch::start(settings, self.lender)
     }
 }
 

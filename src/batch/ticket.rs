@@ -54,8 +54,8 @@ struct Inner<R> {
     queued: bool,
     /// How often its execution was begun.
     attempts: u32,
-    /// What the logs get to know of it, if they want to.
-    note: Option<Box<Note>>,
+    /// What the logs get to know of it, if they want to, and where it is.
+    note: Option<Box<(Note, Place)>>,
     listener: Listener<R>,
 }
 
@@ -72,6 +72,7 @@ pub(super) struct Home {
     pub(super) gate: Gate,
     pub(super) counters: Counters,
     pub(super) bell: Bell,
+    /// Where an operation is until it is begun.
     pub(super) place: Place,
 }
 
@@ -110,7 +111,7 @@ pub(super) enum Expiry {
 
 impl<R: Send + 'static> Cell<R> {
     /// A cell of a queued operation of this size, which the gate has let in.
-    pub(super) fn new(home: Arc<Home>, size: usize, note: Option<Box<Note>>) -> Self {
+    pub(super) fn new(home: Arc<Home>, size: usize, note: Option<Box<(Note, Place)>>) -> Self {
         let inner = Inner {
             stage: Stage::Waiting,
             queued: true,
@@ -146,17 +147,19 @@ impl<R: Send + 'static> Cell<R> {
         matches!(self.inner.lock().stage, Stage::Resolved(_) | Stage::Gone)
     }
 
-    /// A worker is about to execute it; whether it is still wanted.
-    pub(super) fn begin(&self) -> bool {
+    /// A worker is about to execute it, at this place if there are several; whether it is still
+    /// wanted.
+    pub(super) fn begin(&self, at: Option<&Place>) -> bool {
         let mut inner = self.inner.lock();
-        match inner.stage {
-            Stage::Waiting | Stage::Doubtful(_) => {
-                inner.stage = Stage::Running;
-                inner.attempts += 1;
-                true
-            }
-            _ => false,
+        if !matches!(inner.stage, Stage::Waiting | Stage::Doubtful(_)) {
+            return false;
         }
+        inner.stage = Stage::Running;
+        inner.attempts += 1;
+        if let (Some(at), Some(note)) = (at, &mut inner.note) {
+            note.1 = at.clone();
+        }
+        true
     }
 
     /// It goes back into the queue, to be tried again after this error; whether it is
@@ -280,8 +283,8 @@ impl<R: Send + 'static> Cell<R> {
             self.home.gate.ring();
         }
         if let Some(note) = note {
-            let place = self.home.place.clone();
-            let ended = Ended::now(place, *note, kind, error.as_ref(), attempts);
+            let (note, place) = *note;
+            let ended = Ended::now(place, note, kind, error.as_ref(), attempts);
             if threads::is_dispatcher() {
                 ended.tell_in_background(error);
             } else {

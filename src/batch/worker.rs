@@ -11,18 +11,20 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_channel::Receiver;
 
-use super::Shared;
 use super::job::{Again, Group, Job, Report};
+use super::lender::{InVain, Loan, Site};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
+use super::{Shared, closed_before_begun};
 use crate::backend::{Backend, take_splits};
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::contain::{complain, contain};
 use crate::deadline::Deadline;
+use crate::endpoints::Endpoint;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::{Outcome, without_values};
 use crate::pool::PooledConnection;
-use crate::recovery::{Pass, Verdict, may_retry};
+use crate::recovery::{Pass, may_retry};
 
 /// Executes groups until the dispatcher is gone.
 pub(super) fn drain<B: Backend>(shared: &Arc<Shared<B>>, groups: &Receiver<Group<B>>) {
@@ -49,28 +51,41 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
         took: 0,
         full: group.full,
         again: Vec::new(),
+        held_back: false,
         keys: Vec::new(),
     };
     let deadline = latest_deadline(shared, &group.jobs);
     // Counted down before the tickets are told, so that what their owners read adds up.
     let running = &shared.home.counters.running;
-    match shared.pool.get_until(deadline) {
-        Ok(lease) => {
-            let jobs = settler.begin(group.jobs);
+    match shared
+        .lender
+        .lend(group.pass, &tried(&group.jobs), deadline)
+    {
+        Ok(Loan { lease, pass, site }) => {
+            let mut jobs = group.jobs;
+            if pass.is_probe() && jobs.len() > 1 {
+                // As little as possible is put at risk.
+                settler.hold_back(jobs.drain(1..), &closed_before_begun());
+            }
+            let jobs = settler.begin(jobs, &site);
             let start = shared.clock.now();
             // A group of retries earns none, or a tenth of them would earn another.
             if jobs.iter().any(|job| job.failed == 0) {
-                shared.pool.earn_retries(1);
+                shared.lender.earn_retries(1);
             }
             let counters = &shared.home.counters;
             for job in jobs.iter().filter(|job| job.failed == 0) {
                 counters.queue_time.record(start.saturating_sub(job.since));
             }
-            let outcomes = run(shared, lease, &jobs, deadline, group.pass);
+            let limit = shared.lender.attempt_limit(|| repeatable(shared, &jobs));
+            let by = limit.map_or(deadline, |limit| deadline.min(Deadline::within(limit)));
+            let outcomes = run(shared, lease, pass, &site, &jobs, by);
+            settler.was_cut = limit.is_some() && !deadline.is_over();
             report.took = shared.clock.now().saturating_sub(start);
             report.executed = jobs.len();
             counters.executed(report.executed, report.took);
             running.fetch_sub(1, Relaxed);
+            settler.site = Some(site);
             let mut outcomes = outcomes.into_iter();
             for job in jobs {
                 let outcome = outcomes.next().unwrap_or_else(missing);
@@ -78,15 +93,14 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             }
             contain("the drop of a reply", || drop(outcomes));
         }
-        Err(error) => {
+        Err(InVain { error, broken }) => {
             running.fetch_sub(1, Relaxed);
-            drop(group.pass);
-            // Read once, so that all of them fare alike.
-            let broken = shared.pool.is_broken();
-            for job in group.jobs {
-                if broken {
-                    settler.hold_back(job, &error);
-                } else {
+            // All of them fare alike.
+            report.held_back = broken;
+            if broken {
+                settler.hold_back(group.jobs, &error);
+            } else {
+                for job in group.jobs {
                     settler.decide(job, Outcome::NotExecuted(error.clone()));
                 }
             }
@@ -94,6 +108,27 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
     }
     (report.again, report.keys) = (settler.again, settler.keys);
     report
+}
+
+/// The endpoints on which one of these was tried.
+fn tried<B: Backend>(jobs: &[Job<B>]) -> Vec<Arc<Endpoint<B>>> {
+    let mut tried: Vec<Arc<Endpoint<B>>> = Vec::new();
+    for endpoint in jobs.iter().flat_map(|job| &job.tried) {
+        if !tried.iter().any(|other| Arc::ptr_eq(other, endpoint)) {
+            tried.push(Arc::clone(endpoint));
+        }
+    }
+    tried
+}
+
+/// How often these are tried at least and how often they failed at most, if all may run twice.
+fn repeatable<B: Backend>(shared: &Shared<B>, jobs: &[Job<B>]) -> Option<(u32, u32)> {
+    if !jobs.iter().all(|job| job.may_repeat) {
+        return None;
+    }
+    let attempts = jobs.iter().map(|job| shared.policy_of(job).attempts());
+    let failed = jobs.iter().map(|job| job.failed);
+    attempts.min().zip(failed.max())
 }
 
 /// When the group has to be over: when the last of its operations has.
@@ -118,15 +153,18 @@ fn latest_deadline<B: Backend>(shared: &Shared<B>, jobs: &[Job<B>]) -> Deadline 
 fn run<B: Backend>(
     shared: &Shared<B>,
     mut lease: PooledConnection<B>,
+    pass: Pass,
+    site: &Site<'_, B>,
     jobs: &[Job<B>],
     deadline: Deadline,
-    pass: Pass,
 ) -> Vec<Outcome<B::Reply>> {
+    if jobs.is_empty() {
+        // Says nothing about the server.
+        return Vec::new();
+    }
     let started = shared.clock.now();
-    let began = shared.pool.call_begins();
     let (manager, conn) = PooledConnection::parts(&mut lease);
     let run = || match jobs {
-        [] => Vec::new(),
         [job] => vec![manager.execute(conn, &*job.operation, deadline).into()],
         jobs => {
             let operations: Vec<_> = jobs.iter().map(|job| &*job.operation).collect();
@@ -139,7 +177,7 @@ fn run<B: Backend>(
     if let Ok(outcomes) = &outcomes {
         let took = shared.clock.now().saturating_sub(started);
         count_on(&lease, outcomes, took);
-        shared.pool.call_ends(pass, began, of_group(outcomes));
+        site.call_ends(pass, started, outcomes);
     }
     outcomes.unwrap_or_else(|_| {
         lease.discard();
@@ -152,7 +190,7 @@ fn run<B: Backend>(
             );
         });
         let error = Error::new(ErrorKind::Other, Phase::Operation, "the backend panicked");
-        let error = shared.pool.locate(error.with_outcome_unknown());
+        let error = site.locate(error.with_outcome_unknown());
         jobs.iter()
             .map(|_| Outcome::Unknown(error.clone()))
             .collect()
@@ -171,23 +209,6 @@ fn count_on<B: Backend>(lease: &PooledConnection<B>, outcomes: &[Outcome<B::Repl
     PooledConnection::succeeded(lease, took, done);
 }
 
-/// What a group says of the server: it is well if it did or refused any of the operations.
-fn of_group<R>(outcomes: &[Outcome<R>]) -> Result<(), &Error> {
-    let mut ill = None;
-    for outcome in outcomes {
-        match outcome.error() {
-            None => return Ok(()),
-            Some(error) => match Verdict::of(error) {
-                Verdict::Well => return Ok(()),
-                Verdict::Ill => ill = ill.or(Some(error)),
-                Verdict::Neither => {}
-            },
-        }
-    }
-    let neither = || outcomes.first().and_then(Outcome::error);
-    ill.or_else(neither).map_or(Ok(()), Err)
-}
-
 /// The backend gave fewer outcomes than there were operations.
 fn missing<R>() -> Outcome<R> {
     let message = "the backend gave no outcome for it, which is a mistake in the backend";
@@ -198,6 +219,10 @@ fn missing<R>() -> Outcome<R> {
 /// Tells the tickets of a group, and sorts out what is tried again.
 struct Settler<'a, B: Backend> {
     shared: &'a Shared<B>,
+    /// Where they were executed, if they were.
+    site: Option<Site<'a, B>>,
+    /// Whether a deadline that was over was the attempt's own.
+    was_cut: bool,
     again: Vec<Again<B>>,
     keys: Vec<Arc<str>>,
     wakes: Wakes,
@@ -210,6 +235,8 @@ impl<'a, B: Backend> Settler<'a, B> {
     fn new(shared: &'a Shared<B>) -> Self {
         Self {
             shared,
+            site: None,
+            was_cut: false,
             again: Vec::new(),
             keys: Vec::new(),
             wakes: Wakes::default(),
@@ -219,9 +246,10 @@ impl<'a, B: Backend> Settler<'a, B> {
 
     /// Those that are still wanted; others expired or were cancelled while the group waited
     /// for its lease.
-    fn begin(&mut self, mut jobs: Vec<Job<B>>) -> Vec<Job<B>> {
+    fn begin(&mut self, mut jobs: Vec<Job<B>>, site: &Site<'_, B>) -> Vec<Job<B>> {
+        let place = site.place();
         jobs.retain_mut(|job| {
-            let wanted = job.cell.begin();
+            let wanted = job.cell.begin(place.as_ref());
             if !wanted {
                 self.keys.extend(job.key.take());
             }
@@ -235,7 +263,7 @@ impl<'a, B: Backend> Settler<'a, B> {
             contain("an operation's values", || {
                 error = without_values(&*job.operation, error.clone());
             });
-            self.shared.pool.locate(error)
+            self.locate(error)
         });
         // Once an attempt may have taken effect, no later failure makes that undone.
         job.doubtful |= outcome.is_in_doubt();
@@ -247,6 +275,8 @@ impl<'a, B: Backend> Settler<'a, B> {
         if let Some(error) = outcome.error() {
             job.failed += 1;
             if let Some(due) = self.again_at(&job, error) {
+                let endpoint = self.site.as_ref().and_then(Site::endpoint);
+                job.tried.extend(endpoint.cloned());
                 self.again.push((due, job));
                 return;
             }
@@ -260,29 +290,49 @@ impl<'a, B: Backend> Settler<'a, B> {
         job.cell.resolve(outcome, &mut self.wakes);
     }
 
-    /// The circuit breaker has opened while it waited for a connection: it goes back into the
-    /// queue as if it had not been taken out.
-    fn hold_back(&mut self, job: Job<B>, error: &Error) {
-        if self.shared.is_cut_off() || !job.cell.again(error) {
-            return self.decide(job, Outcome::NotExecuted(error.clone()));
+    /// Adds to an error where it happened.
+    fn locate(&self, error: Error) -> Error {
+        match &self.site {
+            Some(site) => site.locate(error),
+            None => self.shared.lender.locate(error),
         }
-        self.again.push((self.shared.clock.now(), job));
+    }
+
+    /// They go back into the queue as if they had not been taken out, or get this error if the
+    /// batch has ended.
+    fn hold_back(
+        &mut self,
+        jobs: impl IntoIterator<Item = Job<B>, IntoIter: DoubleEndedIterator>,
+        error: &Error,
+    ) {
+        // The last one that comes back is the first in the queue.
+        for job in jobs.into_iter().rev() {
+            if self.shared.is_cut_off() || !job.cell.again(error) {
+                self.decide(job, Outcome::NotExecuted(error.clone()));
+            } else {
+                self.again.push((self.shared.clock.now(), job));
+            }
+        }
     }
 
     /// When the operation is tried again after this error, if it is; it is back in the
     /// queue then.
     fn again_at(&mut self, job: &Job<B>, error: &Error) -> Option<Ticks> {
-        let policy = job.retry.as_deref().unwrap_or(&self.shared.retry);
-        if job.failed >= policy.attempts() || !may_retry(error, job.may_repeat) {
+        let policy = self.shared.policy_of(job);
+        let was_cut = self.was_cut && error.kind() == ErrorKind::DeadlineExceeded;
+        let may_retry = was_cut || may_retry(error, job.may_repeat);
+        if job.failed >= policy.attempts() || !may_retry {
             return None;
         }
-        let due = after(self.shared.clock.now(), policy.pause(job.failed, error));
+        let lender = &self.shared.lender;
+        let pause = lender.pause(policy, error, job.failed, was_cut);
+        let due = after(self.shared.clock.now(), pause);
         if due >= job.deadline || self.is_put_off(job, error) || self.shared.is_cut_off() {
             return None;
         }
         let paid = *self
             .paid
-            .get_or_insert_with(|| self.shared.pool.spend_retry());
+            .get_or_insert_with(|| self.shared.lender.spend_retry());
         let again = paid && job.cell.again(error);
         if again {
             self.shared.home.counters.retries.fetch_add(1, Relaxed);

@@ -176,7 +176,8 @@ impl<B: Backend> FleetBuilder<B> {
 
     /// How long an attempt at an operation that [may run twice](crate::Operation::idempotent) may
     /// take before it is tried on another endpoint, within the operation's deadline; no limit of
-    /// its own by default. With it, reads do not notice a server that freezes.
+    /// its own by default. With it, reads do not notice a server that freezes. A group of a batch
+    /// has this limit if all of its operations may run twice.
     ///
     /// # Panics
     /// If it is zero.

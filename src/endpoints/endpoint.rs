@@ -16,9 +16,9 @@ use crate::pool::Pool;
 /// The share of its traffic that an endpoint gets at the beginning of its slow start.
 const FIRST_SHARE: f64 = 0.1;
 
-pub(super) struct Endpoint<B: Backend> {
+pub(crate) struct Endpoint<B: Backend> {
     pub(super) name: Arc<str>,
-    pub(super) pool: Pool<B>,
+    pub(crate) pool: Pool<B>,
     pub(super) weight: f64,
     /// Its slow start: from when until when; both 0 when there is none.
     warming: [AtomicU64; 2],

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Fleet;
+use super::attempt::is_endpoints_fault;
 use super::endpoint::Endpoint;
 use super::fleet::Inner;
+use super::lend::Lent;
 use super::roles::Wanted;
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -17,7 +19,7 @@ use crate::execute::{Witness, in_doubt_if};
 use crate::operation::{Operation, OutcomeKind, without_values};
 use crate::pool::PooledConnection;
 use crate::record::Place;
-use crate::recovery::may_retry;
+use crate::recovery::{RetryPolicy, may_retry};
 use crate::resources;
 
 impl<B: Backend> Fleet<B> {
@@ -74,35 +76,35 @@ impl<B: Backend> Inner<B> {
                 witness.tell(outcome, Some(&error), failed);
                 error
             };
-            let (mut lease, endpoint) = self
+            let Lent {
+                mut lease,
+                endpoint,
+                pass,
+            } = self
                 .seek_for_operation(wanted, &tried, deadline, location)
                 .map_err(in_vain)?;
-            let pass = match endpoint.pool.admit() {
-                Ok(pass) => pass,
-                Err(error) => {
-                    tried.push(endpoint);
-                    if self.has_more_than(tried.len() as u32, wanted) {
-                        continue;
-                    }
-                    return Err(in_vain(error));
-                }
-            };
             witness.move_to(|| endpoint.pool.place());
             let began = Clock::System.now();
             let (manager, conn) = PooledConnection::parts(&mut lease);
-            let limit = self.attempt_limit(wanted, operation, failed);
+            let limit = self.attempt_limit(wanted, || {
+                let attempts = self.policy_of(operation).attempts();
+                operation.may_repeat().then_some((attempts, failed))
+            });
             let by = limit.map_or(deadline, |limit| deadline.min(Deadline::within(limit)));
             let run = || manager.execute(conn, operation, by);
             let result = witness.watch(failed + 1, run);
             let ended = Clock::System.now();
-            let (took, in_all) = (ended.saturating_sub(began), ended.saturating_sub(started));
-            endpoint
-                .pool
-                .call_ends(pass, Some(began), result.as_ref().map(|_| ()));
+            let in_all = ended.saturating_sub(started);
+            self.attempt_ended(
+                wanted,
+                &endpoint,
+                pass,
+                (began, ended),
+                result.as_ref().map(|_| ()),
+            );
             failed += 1;
             let error = match result {
                 Ok(reply) => {
-                    endpoint.answered(took, ended);
                     PooledConnection::succeeded(&lease, in_all, 1);
                     drop(lease);
                     witness.tell(OutcomeKind::Done, None, failed);
@@ -114,12 +116,6 @@ impl<B: Backend> Inner<B> {
                 }
             };
             doubtful = error.outcome_unknown();
-            if let Some(failures) = endpoint.failed(&error, took, ended) {
-                self.note_failures(&endpoint, failures);
-            }
-            if wanted == Wanted::Write && error.kind() == ErrorKind::WrongRole {
-                self.forget(&endpoint);
-            }
             match self.next(wanted, operation, error, failed, deadline) {
                 Next::Give(error) => {
                     PooledConnection::failed(&lease, in_all, &error);
@@ -142,7 +138,7 @@ impl<B: Backend> Inner<B> {
     }
 
     /// Where an operation is that has no endpoint yet.
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place {
             pool: Arc::clone(&self.name),
             endpoint: "".into(),
@@ -150,29 +146,9 @@ impl<B: Backend> Inner<B> {
         }
     }
 
-    /// Whether more than so many endpoints are fit for it.
-    fn has_more_than(&self, count: u32, wanted: Wanted) -> bool {
-        self.roster.load().group(wanted).len() > count as usize
-    }
-
-    /// How long this attempt, after so many others, may take by itself: only if there can be
-    /// another one, somewhere else.
-    fn attempt_limit(
-        &self,
-        wanted: Wanted,
-        operation: &B::Operation,
-        failed: u32,
-    ) -> Option<Duration> {
-        let attempts = operation
-            .envelope()
-            .retry()
-            .unwrap_or(&self.retry)
-            .attempts();
-        let limit = self.attempt_timeout?;
-        let another = operation.may_repeat()
-            && failed + 1 < attempts
-            && self.has_more_than(failed + 1, wanted);
-        another.then_some(limit)
+    /// How often and when this operation is tried.
+    fn policy_of<'a>(&'a self, operation: &'a B::Operation) -> &'a RetryPolicy {
+        operation.envelope().retry().unwrap_or(&self.retry)
     }
 
     /// What follows after so many attempts failed, the last one like this.
@@ -184,23 +160,15 @@ impl<B: Backend> Inner<B> {
         failed: u32,
         deadline: Deadline,
     ) -> Next {
-        let policy = operation.envelope().retry().unwrap_or(&self.retry);
+        let policy = self.policy_of(operation);
         // An attempt's own time was over, not the operation's.
         let was_cut = error.kind() == ErrorKind::DeadlineExceeded
             && self.attempt_timeout.is_some()
             && operation.may_repeat()
             && !deadline.is_over();
         let again = was_cut || may_retry(&error, operation.may_repeat());
-        let elsewhere = was_cut
-            || matches!(
-                error.kind(),
-                ErrorKind::Connect(_) | ErrorKind::ConnectionLost | ErrorKind::WrongRole
-            );
-        let pause = if elsewhere && self.has_more_than(failed, wanted) {
-            Duration::ZERO
-        } else {
-            policy.pause(failed, &error)
-        };
+        let at_fault = was_cut || is_endpoints_fault(&error);
+        let pause = self.pause(wanted, policy, &error, failed, at_fault);
         let too_late = deadline.remaining().is_some_and(|left| left <= pause);
         if again && failed < policy.attempts() && !too_late && self.budget.spend() {
             Next::TryAgain(error, pause)

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::pool::PooledConnection;
+use crate::recovery::Pass;
 
 /// How long to wait where connections are just being checked.
 const CHECK: Duration = Duration::from_millis(5);
@@ -43,7 +44,25 @@ pub(super) struct Ask<'a, B: Backend> {
     pub(super) location: &'static Location<'static>,
 }
 
+/// A lease, whose it is, and its circuit breaker's leave to use it.
+pub(crate) struct Lent<B: Backend> {
+    pub(crate) lease: PooledConnection<B>,
+    pub(crate) endpoint: Arc<Endpoint<B>>,
+    pub(crate) pass: Pass,
+}
+
 impl<B: Backend> Ask<'_, B> {
+    /// The leave of this endpoint's circuit breaker, where it is to be heeded. It is asked before
+    /// anything is leased there, so that whoever is refused takes nothing away and goes on to the
+    /// next.
+    fn leave(&self, endpoint: &Endpoint<B>) -> Result<Pass, Error> {
+        if self.for_operation {
+            endpoint.pool.admit()
+        } else {
+            Ok(Pass::unasked())
+        }
+    }
+
     fn has_tried(&self, endpoint: &Arc<Endpoint<B>>) -> bool {
         self.tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
     }
@@ -113,7 +132,7 @@ impl<B: Backend> Inner<B> {
             deadline: Deadline::within(timeout),
             location,
         };
-        self.seek(&ask).map(|(lease, _)| lease)
+        self.seek(&ask).map(|lent| lent.lease)
     }
 
     /// The place of the one to ask first.
@@ -162,11 +181,8 @@ impl<B: Backend> Inner<B> {
         order
     }
 
-    /// A lease and whose it is, by the deadline.
-    pub(super) fn seek(
-        &self,
-        ask: &Ask<'_, B>,
-    ) -> Result<(PooledConnection<B>, Arc<Endpoint<B>>), Error> {
+    /// A lease by the deadline.
+    fn seek(&self, ask: &Ask<'_, B>) -> Result<Lent<B>, Error> {
         let mut patience = SHORT;
         loop {
             let roster: Arc<Roster<B>> = self.roster.load_full();
@@ -175,9 +191,20 @@ impl<B: Backend> Inner<B> {
                 self.await_endpoint(&roster, ask)?;
                 continue;
             }
+            let mut refused = None;
             for endpoint in &order {
-                if let Some(lease) = Self::take_idle(endpoint, ask) {
-                    return Ok((lease, Arc::clone(endpoint)));
+                match ask.leave(endpoint) {
+                    Ok(pass) => {
+                        if let Some(lease) = Self::take_idle(endpoint, ask) {
+                            let endpoint = Arc::clone(endpoint);
+                            return Ok(Lent {
+                                lease,
+                                endpoint,
+                                pass,
+                            });
+                        }
+                    }
+                    Err(error) => refused = Some(error),
                 }
             }
             // Only where there is something to wait for, if there is such a place.
@@ -189,11 +216,25 @@ impl<B: Backend> Inner<B> {
             if hopeful.is_empty() {
                 hopeful.clone_from(&order);
             }
-            let (mut refused, mut waited) = (None, false);
+            let mut waited = false;
             for endpoint in hopeful {
+                let pass = match ask.leave(endpoint) {
+                    Ok(pass) => pass,
+                    Err(error) => {
+                        refused = Some(error);
+                        continue;
+                    }
+                };
                 let slice = ask.deadline.remaining_within(patience);
                 match endpoint.pool.queue(slice, ask.location, ask.for_operation) {
-                    Ok(Some(lease)) => return Ok((lease, Arc::clone(endpoint))),
+                    Ok(Some(lease)) => {
+                        let endpoint = Arc::clone(endpoint);
+                        return Ok(Lent {
+                            lease,
+                            endpoint,
+                            pass,
+                        });
+                    }
                     Ok(None) => waited = true,
                     Err(error) => refused = Some(error),
                 }
@@ -271,25 +312,36 @@ impl<B: Backend> Inner<B> {
             Some(endpoint) => error.with_endpoint(endpoint),
             None => error,
         };
+        let error = match cause.retry_after() {
+            Some(pause) => error.with_retry_after(pause),
+            None => error,
+        };
         error.with_source(Arc::new(cause))
     }
 
-    /// A lease by an operation's deadline, and within the fleet's own limit.
+    /// A lease for operations where the circuit breaker lets them through, by their deadline, and
+    /// within the fleet's own limit.
     pub(super) fn seek_for_operation(
         &self,
         wanted: Wanted,
         tried: &[Arc<Endpoint<B>>],
         deadline: Deadline,
         location: &'static Location<'static>,
-    ) -> Result<(PooledConnection<B>, Arc<Endpoint<B>>), Error> {
+    ) -> Result<Lent<B>, Error> {
         let roster = self.roster.load();
         let group = roster.group(wanted);
         if let Some(endpoint) = self.choose(group).map(|place| &group[place])
             && !tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
             && !deadline.is_over()
+            && let Ok(pass) = endpoint.pool.admit()
             && let Some(lease) = endpoint.pool.try_get_at(location)
         {
-            return Ok((lease, Arc::clone(endpoint)));
+            let endpoint = Arc::clone(endpoint);
+            return Ok(Lent {
+                lease,
+                endpoint,
+                pass,
+            });
         }
         drop(roster);
         let limit = deadline.remaining_within(self.patience);

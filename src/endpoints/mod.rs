@@ -30,7 +30,10 @@
 //!   different endpoints, and of those that have moved on, first come is not first served.
 //! * An endpoint on which several operations in succession fail, or whose pool is down, is
 //!   [ejected](Ejection) for a growing time, but never all of them, and comes back slowly.
-//! * [`Fleet::execute`] tries again on another endpoint what is safe to try again.
+//! * [`Fleet::execute`] tries again on another endpoint what is safe to try again, and so does a
+//!   batch over a fleet (`Batch::builder(fleet)`).
+//! * An endpoint whose circuit breaker is open gets no operations while another one may: who has
+//!   to wait does so there.
 //! * A server that is *frozen* answers nothing and refuses nothing. What holds its callers is
 //!   bounded by their operations' deadlines; strategies that count callers
 //!   ([`PowerOfTwo`], [`LeastConnections`], [`PeakEwma`]) soon avoid it, and after a few missed
@@ -58,7 +61,10 @@
 //!    new roster as a whole; callers work on the one they read.
 //! 4. The keeper's visit blocks nowhere.
 
+mod attempt;
 mod balance;
+#[cfg(feature = "batch")]
+mod batches;
 mod builder;
 mod ejection;
 mod endpoint;
@@ -78,5 +84,9 @@ pub use self::balance::{
 };
 pub use self::builder::FleetBuilder;
 pub use self::ejection::Ejection;
+#[cfg(feature = "batch")]
+pub(crate) use self::endpoint::Endpoint;
 pub use self::fleet::{EndpointState, Fleet};
+#[cfg(feature = "batch")]
+pub(crate) use self::lend::Lent;
 pub use self::view::View;

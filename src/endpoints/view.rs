@@ -14,8 +14,8 @@ use crate::pool::PooledConnection;
 /// [`Fleet::read`].
 #[derive(Debug)]
 pub struct View<B: Backend> {
-    fleet: Fleet<B>,
-    wanted: Wanted,
+    pub(super) fleet: Fleet<B>,
+    pub(super) wanted: Wanted,
 }
 
 impl<B: Backend> Clone for View<B> {

@@ -39,6 +39,12 @@ impl<M: ManageConnection> Pool<M> {
         self.0.shared.circuit.state() == BreakerState::Open
     }
 
+    /// Whether the circuit breaker is closed.
+    #[cfg(feature = "batch")]
+    pub(crate) fn lets_everything_through(&self) -> bool {
+        self.0.shared.circuit.state() == BreakerState::Closed
+    }
+
     /// When a call begins, if that matters.
     #[inline]
     pub(crate) fn call_begins(&self) -> Option<Ticks> {

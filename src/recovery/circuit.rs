@@ -80,6 +80,11 @@ fn is_away(kind: ErrorKind) -> bool {
 pub(crate) struct Pass(Option<Probe>);
 
 impl Pass {
+    /// For what no circuit breaker is asked about.
+    pub(crate) fn unasked() -> Self {
+        Self(None)
+    }
+
     /// Whether what comes of the call decides what becomes of the circuit.
     pub(crate) fn is_probe(&self) -> bool {
         self.0.is_some()

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use millpond::audit::{Audit, Ending};
 use millpond::{
-    Batch, Hub, Operation as _, Outcome, Pool, PooledConnection, Postgres, PostgresConfig, Sql,
+    Batch, Fleet, Hub, Operation as _, Outcome, Pool, PooledConnection, Postgres, PostgresConfig,
+    Sql,
 };
 use serde_json::Value;
 
@@ -126,4 +127,47 @@ fn told_of_each(told: &[Value]) {
         of_batch.filter(|line| line["outcome"] == "done").count(),
         200
     );
+}
+
+/// Each operation of a batch over a fleet is told of with the endpoint that did it.
+#[test]
+fn operations_of_a_batch_over_a_fleet() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let url = testbed::Postgres::shared().url();
+    let mut fleet = Fleet::builder().name("audited");
+    for url in [
+        url.replace("localhost", "127.0.0.1"),
+        url.replace("127.0.0.1", "localhost"),
+    ] {
+        let config = PostgresConfig::from_url(&url).expect("a good URL");
+        fleet = fleet.endpoint(Postgres::new(config).expect("good settings"));
+    }
+    let batch = Batch::builder(fleet.build().expect("connects")).size(5);
+    let batch = batch.build().expect("starts");
+    let audit = Audit::builder(folder.log()).install().expect("installs");
+    let select = |id: &str| Sql::new("SELECT 1").id(id);
+    let refused = batch.submit(Sql::new("SELECT $1").id("refused"));
+    refused.expect_err("a value is missing");
+    let tickets: Vec<_> = (0..100)
+        .map(|_| batch.submit(select("done")).expect("room"))
+        .collect();
+    assert!(tickets.into_iter().all(|ticket| ticket.wait().is_done()));
+    batch.close(Duration::from_secs(5));
+    batch.submit(select("late")).expect_err("closed");
+    drop(audit);
+    let told = operations(&folder.log());
+    assert_eq!(told.len(), 101);
+    for line in told {
+        let of = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let (endpoint, pool) = (of("endpoint"), of("pool"));
+        if of("id") == "done" {
+            assert!(
+                !endpoint.is_empty() && pool == format!("audited@{endpoint}"),
+                "{line}"
+            );
+        } else {
+            assert_eq!((&*endpoint, &*pool), ("", "audited"), "{line}");
+        }
+    }
 }

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use millpond::backend::Role;
 use millpond::endpoints::Ejection;
 use millpond::{
-    ErrorKind, Fleet, Operation, Postgres, PostgresConfig, Redis, RedisCommand, RedisConfig, Sql,
+    Error, ErrorKind, Fleet, Operation, Postgres, PostgresConfig, Redis, RedisCommand, RedisConfig,
+    Sql,
 };
 
 use crate::load::{End, alone};
 use crate::station::until;
 
 /// A primary and a synchronous replica, with an empty ledger.
-fn pair() -> (testbed::Postgres, testbed::Postgres) {
+pub(crate) fn pair() -> (testbed::Postgres, testbed::Postgres) {
     let primary = testbed::Postgres::start().expect("starts");
     primary
         .psql("CREATE TABLE ledger (entry bigint)")
@@ -35,7 +36,7 @@ fn pair() -> (testbed::Postgres, testbed::Postgres) {
     (primary, replica)
 }
 
-fn fleet_of(servers: &[&testbed::Postgres]) -> Fleet<Postgres> {
+pub(crate) fn fleet_of(servers: &[&testbed::Postgres]) -> Fleet<Postgres> {
     let mut builder = Fleet::builder()
         .pool(|pool| pool.max_size(5).retry_delay(Duration::from_millis(100)))
         .ejection(Ejection::default().slow_start(Duration::ZERO));
@@ -49,22 +50,33 @@ fn fleet_of(servers: &[&testbed::Postgres]) -> Fleet<Postgres> {
 
 /// What became of the writes, and when reads succeeded.
 #[derive(Default)]
-struct Story {
-    next: AtomicU64,
-    acknowledged: Mutex<Vec<(u64, Instant)>>,
-    unknown: Mutex<Vec<u64>>,
-    certain: Mutex<Vec<u64>>,
+pub(crate) struct Story {
+    pub(crate) next: AtomicU64,
+    pub(crate) acknowledged: Mutex<Vec<(u64, Instant)>>,
+    pub(crate) unknown: Mutex<Vec<u64>>,
+    pub(crate) certain: Mutex<Vec<u64>>,
     reads: Mutex<Vec<Instant>>,
     failed_reads: Mutex<Vec<String>>,
 }
 
 impl Story {
-    fn write(&self, fleet: &Fleet<Postgres>, limit: Duration) {
+    /// A number of its own, and what enters it.
+    pub(crate) fn insert(&self) -> (u64, Sql) {
         let entry = self.next.fetch_add(1, SeqCst);
-        let insert = Sql::new("INSERT INTO ledger VALUES ($1)").bind(entry.cast_signed());
+        let insert = Sql::new("INSERT INTO ledger VALUES ($1)");
+        (entry, insert.bind(entry.cast_signed()))
+    }
+
+    fn write(&self, fleet: &Fleet<Postgres>, limit: Duration) {
+        let (entry, insert) = self.insert();
         let result = fleet.write().execute(insert.deadline(limit));
+        self.note(entry, result.map(drop));
+    }
+
+    /// What became of it.
+    pub(crate) fn note(&self, entry: u64, result: Result<(), Error>) {
         let place = match result {
-            Ok(_) => {
+            Ok(()) => {
                 let acknowledged = (entry, Instant::now());
                 return self
                     .acknowledged
@@ -90,7 +102,7 @@ impl Story {
     }
 
     /// Whether what the servers said is what is there.
-    fn check(&self, server: &testbed::Postgres) {
+    pub(crate) fn check(&self, server: &testbed::Postgres) {
         let entries = server.psql("SELECT entry FROM ledger").expect("an answer");
         let mut found = HashMap::<u64, u32>::new();
         for entry in entries.lines() {

@@ -1,10 +1,15 @@
 //! One pool over several servers.
 
+mod batches;
+mod batches_follow;
+#[path = "../book/mod.rs"]
+mod book;
 mod distribution;
 mod failover;
 mod load;
 mod looked_up;
 mod members_come_and_go;
+mod one_is_broken;
 mod one_is_slow;
 mod one_of_three_fails;
 mod station;

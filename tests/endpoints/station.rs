@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millpond::backend::{self, Backend};
 use millpond::endpoints::{Balance, FleetBuilder};
 use millpond::{
-    ConnectFailure, Deadline, Envelope, Error, ErrorKind, Fleet, ManageConnection, Operation, Phase,
+    ConnectFailure, Deadline, Envelope, Error, ErrorKind, Fleet, ManageConnection, Operation,
+    Outcome, Phase,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,10 @@ pub(crate) struct Station {
     /// Operations fail without effect.
     pub(crate) failing: AtomicBool,
     pub(crate) served: AtomicU64,
+    /// The ids of the operations that were served, and when.
+    pub(crate) diary: Mutex<Vec<(Instant, String)>>,
+    /// How many operations the groups had that came here, of operations with ids.
+    pub(crate) groups: Mutex<Vec<usize>>,
 }
 
 /// Its manager. A connection tells which server it is of.
@@ -76,6 +81,8 @@ impl ManageConnection for Way {
 impl Backend for Way {
     const NAME: &'static str = "station";
 
+    const NATIVE_BATCH: bool = true;
+
     type Operation = Errand;
 
     /// Which server it was.
@@ -92,14 +99,39 @@ impl Backend for Way {
     fn execute(
         &self,
         station: &mut Arc<Station>,
-        _: &Errand,
+        errand: &Errand,
         deadline: Deadline,
     ) -> Result<String, Error> {
+        station.note_group(&[errand]);
+        station.run(errand, deadline)
+    }
+
+    fn execute_batch(
+        &self,
+        station: &mut Arc<Station>,
+        errands: &[&Errand],
+        deadline: Deadline,
+    ) -> Vec<Outcome<String>> {
+        station.note_group(errands);
+        let run = |errand: &&Errand| station.run(errand, deadline).into();
+        errands.iter().map(run).collect()
+    }
+}
+
+impl Station {
+    fn note_group(&self, errands: &[&Errand]) {
+        if errands.iter().any(|errand| errand.envelope.id().is_some()) {
+            let mut groups = self.groups.lock().expect("no poison");
+            groups.push(errands.len());
+        }
+    }
+
+    fn run(&self, errand: &Errand, deadline: Deadline) -> Result<String, Error> {
         let fail = |kind| Err(Error::new(kind, Phase::Operation, "scripted"));
-        if station.down.load(SeqCst) || station.failing.load(SeqCst) {
+        if self.down.load(SeqCst) || self.failing.load(SeqCst) {
             return fail(ErrorKind::ConnectionLost);
         }
-        let takes = Duration::from_micros(station.takes.load(SeqCst));
+        let takes = Duration::from_micros(self.takes.load(SeqCst));
         let sleep = deadline.remaining_within(takes);
         if !takes.is_zero() {
             std::thread::sleep(sleep);
@@ -107,12 +139,14 @@ impl Backend for Way {
         if sleep < takes {
             return fail(ErrorKind::DeadlineExceeded);
         }
-        station.served.fetch_add(1, SeqCst);
-        Ok(station.name.clone())
+        self.served.fetch_add(1, SeqCst);
+        if let Some(id) = errand.envelope.id() {
+            let page = (Instant::now(), id.to_owned());
+            self.diary.lock().expect("no poison").push(page);
+        }
+        Ok(self.name.clone())
     }
-}
 
-impl Station {
     pub(crate) fn new(name: &str) -> Arc<Self> {
         backend::adopt::<Way>();
         Arc::new(Self {

@@ -92,9 +92,10 @@ impl Ledger {
         batched: Name<'_>,
         meanwhile: impl FnOnce() -> R,
     ) -> R {
+        let pools = batch.pools();
         let result = thread::scope(|scope| {
             for _ in 0..EXECUTORS {
-                scope.spawn(|| self.execute(batch.pool(), executed));
+                scope.spawn(|| self.execute(&pools[0], executed));
             }
             scope.spawn(|| self.feed(batch, batched));
             let _stop = Stop(&self.stop);
