@@ -115,7 +115,8 @@
 //!
 //! A [`Batch`] takes operations from any thread and runs them in groups, which
 //! is many times faster than one by one; see [`batch`]. Each operation has an [`Outcome`] of
-//! its own: done, rejected by the server, certainly not executed, or unknown.
+//! its own: done, rejected by the server, certainly not executed, or unknown. It works on a pool,
+//! on a [`Fleet`], or on a view of one: over `fleet.write()` it follows the primary.
 //!
 //! # Several servers
 //!
