@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use millpond::audit::Audit;
 use millpond::{Pool, Redis, RedisCommand, RedisConfig};
 use serde_json::Value;
+use testbed::secret;
 
 /// In every password and token of these tests, the right ones and the wrong ones.
-const MARK: &str = "canary-51c9";
+const MARK: &str = testbed::MARK;
 
 /// What the program printed, and how it ended.
 struct Ran {
@@ -214,7 +215,7 @@ fn a_wrong_password_is_told_with_where_it_is_set() {
             redis.port(),
         ),
     );
-    let variables = [("CACHE_REDIS_PASSWORD", "canary-51c9 wrong")];
+    let variables = [("CACHE_REDIS_PASSWORD", secret!("wrong"))];
     let ran = run(&["check", "--config", file.path()], &variables);
     ran.ends_with(1);
     ran.says(&[
@@ -296,7 +297,11 @@ fn the_table_tells_how_each_connection_is_encrypted() {
 #[test]
 fn a_token_that_is_refused_is_told() {
     let nginx = testbed::Nginx::builder()
-        .directive("if ($http_authorization != \"Bearer right\") { return 401; }")
+        .directive(concat!(
+            "if ($http_authorization != \"Bearer ",
+            secret!("right"),
+            "\") { return 401; }"
+        ))
         .start()
         .expect("a server");
     let variables = [

@@ -11,6 +11,7 @@ use millpond::{
     PostgresConfig, Redis, RedisConfig,
 };
 use mongodb::bson::{Document, doc};
+use testbed::secret;
 
 const THREADS: usize = 16;
 /// How long the server has another password than the file.
@@ -124,9 +125,13 @@ fn postgres() {
         .start()
         .expect("starts");
     server
-        .psql("CREATE USER app PASSWORD 'hunter1'")
+        .psql(concat!(
+            "CREATE USER app PASSWORD '",
+            secret!("hunter1"),
+            "'"
+        ))
         .expect("creates");
-    let file = Secret::new("hunter1");
+    let file = Secret::new(secret!("hunter1"));
     let config = PostgresConfig::new()
         .host("127.0.0.1")
         .port(server.port())
@@ -145,13 +150,13 @@ fn postgres() {
             Ok(())
         },
         || {
-            let change = "ALTER USER app PASSWORD 'hunter2'";
+            let change = concat!("ALTER USER app PASSWORD '", secret!("hunter2"), "'");
             server.psql(change).expect("changes");
             let end =
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
             server.psql(end).expect("ends them");
         },
-        || file.write("hunter2"),
+        || file.write(secret!("hunter2")),
         || {
             let log = std::fs::read_to_string(&log).expect("a log");
             let refused = "password authentication failed for user \"app\"";
@@ -180,8 +185,8 @@ fn redis() {
             ])
             .expect("changes");
     };
-    user("hunter1");
-    let file = Secret::new("hunter1");
+    user(secret!("hunter1"));
+    let file = Secret::new(secret!("hunter1"));
     let config = RedisConfig::new()
         .host("127.0.0.1")
         .port(server.port())
@@ -200,12 +205,12 @@ fn redis() {
             Ok(())
         },
         || {
-            user("hunter2");
+            user(secret!("hunter2"));
             server
                 .cli(&["CLIENT", "KILL", "USER", "app"])
                 .expect("ends them");
         },
-        || file.write("hunter2"),
+        || file.write(secret!("hunter2")),
         || {
             let info = server.cli(&["INFO", "errorstats"]).expect("tells");
             let count = info
@@ -228,8 +233,8 @@ fn mongodb() {
             .run()
             .expect("runs")
     };
-    run(doc! { "createUser": "app", "pwd": "hunter1", "roles": ["readWriteAnyDatabase"] });
-    let file = Secret::new("hunter1");
+    run(doc! { "createUser": "app", "pwd": secret!("hunter1"), "roles": ["readWriteAnyDatabase"] });
+    let file = Secret::new(secret!("hunter1"));
     let config = MongoDbConfig::new()
         .host(format!("127.0.0.1:{}", server.port()))
         .user("app")
@@ -247,11 +252,11 @@ fn mongodb() {
             Ok(())
         },
         || {
-            run(doc! { "updateUser": "app", "pwd": "hunter2" });
+            run(doc! { "updateUser": "app", "pwd": secret!("hunter2") });
             // Ends every connection.
             server.restart().expect("restarts");
         },
-        || file.write("hunter2"),
+        || file.write(secret!("hunter2")),
         || {
             let log = std::fs::read_to_string(&log).expect("a log");
             let is_refusal =
@@ -264,13 +269,13 @@ fn mongodb() {
 #[test]
 fn http() {
     let server = testbed::Nginx::start().expect("starts");
-    let file = Secret::new("hunter1");
+    let file = Secret::new(secret!("hunter1"));
     let config = HttpConfig::new(format!("http://127.0.0.1:{}", server.port()));
     let pool = |config| {
         let http = Http::new(config).expect("good settings");
         Pool::builder().max_size(2).build(http).expect("opens")
     };
-    // The service takes `secret`, and the file does not say so yet.
+    // The service takes its token, and the file does not say so yet.
     let bearer = pool(config.clone().bearer_token_file(&file.0));
     let ask = || {
         bearer
@@ -283,12 +288,12 @@ fn http() {
     assert_eq!(refused.status(), 401);
     let error = refused.error_for_status().expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Authentication);
-    file.write("secret");
+    file.write(testbed::Nginx::TOKEN);
     // The very request that finds out is sent again.
     assert_eq!(ask().status(), 200);
     assert_eq!(ask().status(), 200);
     // What is in the file counts once the service refuses what it said before.
-    file.write("hunter2");
+    file.write(secret!("hunter2"));
     assert_eq!(ask().status(), 200);
 
     // A pool whose health check is refused connects again by itself.
@@ -298,7 +303,7 @@ fn http() {
         .build_unchecked(Http::new(late).expect("good settings"));
     let error = pool.get().expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
-    file.write("secret");
+    file.write(testbed::Nginx::TOKEN);
     let start = Instant::now();
     while pool.get().is_err() {
         assert!(start.elapsed() < SOON, "not lifted");

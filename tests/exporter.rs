@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use millpond::exporter::Exporter;
 use millpond::{ErrorKind, Hub, Pool};
 use serde_json::Value;
+use testbed::secret;
 
 use work::{Scripted, pool, until, work};
 
@@ -165,7 +166,7 @@ fn with_a_token_only_the_verdicts_and_the_empty_page_are_for_everybody() {
     let (hub, _pool) = busy_hub();
     let exporter = Exporter::builder(&hub)
         .bind("127.0.0.1:0")
-        .token("0pen-sesame");
+        .token(secret!("sesame"));
     let exporter = exporter.start().expect("starts");
     let to = exporter.local_addr();
     for path in [
@@ -181,9 +182,9 @@ fn with_a_token_only_the_verdicts_and_the_empty_page_are_for_everybody() {
         assert!(answer.head.contains("WWW-Authenticate: Bearer"));
         for wrong in [
             "Bearer",
-            "Bearer 0pen",
-            "Bearer 0pen-sesamf",
-            "Basic 0pen-sesame",
+            concat!("Bearer ", secret!("")),
+            concat!("Bearer ", secret!("sesamf")),
+            concat!("Basic ", secret!("sesame")),
         ] {
             let header = format!("Authorization: {wrong}\r\n");
             assert_eq!(get_with(to, path, &header).status, 401, "{path} {wrong}");
@@ -192,7 +193,7 @@ fn with_a_token_only_the_verdicts_and_the_empty_page_are_for_everybody() {
     assert_eq!(get(to, "/").status, 200);
     assert_eq!(get(to, "/ready").body, "ready\n");
     assert_eq!(get(to, "/live").body, "live\n");
-    let right = "authorization: bearer 0pen-sesame\r\n";
+    let right = concat!("authorization: bearer ", secret!("sesame"), "\r\n");
     assert_eq!(get_with(to, "/metrics", right).status, 200);
     assert!(get_with(to, "/ready", right).body.len() > "ready\n".len());
     assert!(!format!("{exporter:?}").contains("sesame"));

@@ -11,6 +11,7 @@ use millpond::{
     ConnectFailure, ErrorKind, Health, Hub, ManageConnection, Pool, Postgres, PostgresConfig,
     Redis, RedisConfig, Sql,
 };
+use testbed::secret;
 
 use subjects::{CHECK, Outcome, Subject};
 
@@ -268,13 +269,16 @@ fn a_password_that_was_changed_is_told_as_such() {
         server.psql(&sql).expect("alters");
     };
     server.psql("CREATE ROLE app LOGIN").expect("creates");
-    password("first");
+    password(secret!("first"));
     let config = PostgresConfig::from_url(&server.url()).expect("a good URL");
-    let config = config.user("app").password("first").check_timeout(CHECK);
+    let config = config
+        .user("app")
+        .password(secret!("first"))
+        .check_timeout(CHECK);
     let pool = pool(Postgres::new(config).expect("good settings"));
     becomes_up(&pool);
     let hub = watch(&pool);
-    password("second");
+    password(secret!("second"));
     server
         .psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
         .expect("ends sessions");
@@ -287,9 +291,9 @@ fn a_password_that_was_changed_is_told_as_such() {
         told.clone()
             .any(|text| text.contains("DB_PASSWORD") || text.contains("password"))
     );
-    assert!(told.clone().all(|text| !text.contains("first")));
+    assert!(told.clone().all(|text| !text.contains(secret!("first"))));
     fires(&hub, "login_refused");
-    password("first");
+    password(secret!("first"));
     pool.clear();
     becomes_up(&pool);
     let others = ["pool_down", "pool_degraded", "connects_fail"];

@@ -10,7 +10,7 @@ use millpond::{
     ConnectFailure, Error, ErrorKind, Http, HttpConfig, HttpConnection, ManageConnection, Phase,
 };
 use serde_json::{Value, json};
-use testbed::{BlackHole, Nginx, Proxy, Silent};
+use testbed::{BlackHole, Nginx, Proxy, Silent, secret};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -234,17 +234,26 @@ fn logins_and_headers() {
     let nginx = Nginx::start().unwrap();
     let with = |config: HttpConfig, path| get_text(&mut connect(config), path);
     let at = || at(nginx.port());
-    assert_eq!(with(at().bearer_token("secret"), "/bearer"), "ok");
-    assert_eq!(with(at().basic_auth("test", "secret"), "/basic"), "ok");
-    let url = format!("http://test:secret@127.0.0.1:{}", nginx.port());
+    assert_eq!(with(at().bearer_token(Nginx::TOKEN), "/bearer"), "ok");
+    assert_eq!(
+        with(at().basic_auth("test", Nginx::PASSWORD), "/basic"),
+        "ok"
+    );
+    let url = format!("http://test:{}@127.0.0.1:{}", Nginx::PASSWORD, nginx.port());
     assert_eq!(with(HttpConfig::new(url), "/basic"), "ok");
-    assert_eq!(with(at().api_key("X-API-Key", "k1"), "/x-api-key"), "k1");
-    assert_eq!(with(at().header("X-API-Key", "k2"), "/x-api-key"), "k2");
+    assert_eq!(
+        with(at().api_key("X-API-Key", secret!("k1")), "/x-api-key"),
+        secret!("k1")
+    );
+    assert_eq!(
+        with(at().header("X-API-Key", secret!("k2")), "/x-api-key"),
+        secret!("k2")
+    );
     let agent = with(at(), "/user-agent");
     assert_eq!(agent, concat!("millpond/", env!("CARGO_PKG_VERSION")));
     assert_eq!(with(at().user_agent("worker/2"), "/user-agent"), "worker/2");
 
-    let refused = connect(at().bearer_token("wrong-hunter2"))
+    let refused = connect(at().bearer_token(secret!("wrong-hunter2")))
         .get("/bearer")
         .unwrap();
     let error = refused.error_for_status().unwrap_err();
@@ -288,11 +297,11 @@ fn a_redirect_elsewhere_gets_no_secret_and_keeps_our_socket() {
         .start()
         .unwrap();
     let proxy = Proxy::start(nginx.port()).unwrap();
-    let mut conn = connect(at(proxy.port()).api_key("X-API-Key", "hunter2"));
+    let mut conn = connect(at(proxy.port()).api_key("X-API-Key", secret!("hunter2")));
     assert_eq!(get_text(&mut conn, "/away"), "");
-    assert_eq!(get_text(&mut conn, "/x-api-key"), "hunter2");
+    assert_eq!(get_text(&mut conn, "/x-api-key"), secret!("hunter2"));
     assert_accepted(&proxy, 1);
-    let mut conn = connect(at(proxy.port()).bearer_token("hunter2"));
+    let mut conn = connect(at(proxy.port()).bearer_token(secret!("hunter2")));
     assert_eq!(get_text(&mut conn, "/token"), "");
 }
 

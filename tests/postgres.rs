@@ -8,7 +8,7 @@ use millpond::backend::postgres::TargetSession;
 use millpond::{
     ConnectFailure, ErrorKind, ManageConnection, Phase, Pool, Postgres, PostgresConfig,
 };
-use testbed::{PgBouncer, Postgres as Server, Proxy, Silent, refused_port};
+use testbed::{PgBouncer, Postgres as Server, Proxy, Silent, refused_port, secret};
 
 fn config(server: &Server) -> PostgresConfig {
     PostgresConfig::from_url(&server.url()).expect("a good URL")
@@ -75,12 +75,16 @@ fn a_wrong_password_is_an_authentication_error() {
         .start()
         .expect("starts");
     server
-        .psql("CREATE ROLE app LOGIN PASSWORD 'right'")
+        .psql(concat!(
+            "CREATE ROLE app LOGIN PASSWORD '",
+            secret!("right"),
+            "'"
+        ))
         .expect("created");
     let config = config(&server).user("app");
-    let mut conn = connected(config.clone().password("right"));
+    let mut conn = connected(config.clone().password(secret!("right")));
     conn.query_one("SELECT 1", &[]).expect("works");
-    let error = connect_error(config.password("hunter2"));
+    let error = connect_error(config.password(secret!("hunter2")));
     assert_eq!(
         (error.kind(), error.phase()),
         (ErrorKind::Authentication, Phase::Connect)

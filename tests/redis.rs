@@ -9,7 +9,7 @@ use millpond::{
     ConnectFailure, Error, ErrorKind, ManageConnection, Phase, Redis, RedisConfig, Tls,
 };
 use redis::Commands;
-use testbed::Redis as Server;
+use testbed::{Redis as Server, secret};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -103,11 +103,11 @@ fn replies_as_text_or_as_bytes() {
 #[test]
 fn passwords_and_users() {
     let server = Server::builder()
-        .password("hunter2")
+        .password(secret!("hunter2"))
         .arg("--user")
         .arg("app")
         .arg("on")
-        .arg(">pw")
+        .arg(concat!(">", secret!("pw")))
         .arg("~app:*")
         .arg("+@all")
         .arg("-@dangerous")
@@ -115,7 +115,7 @@ fn passwords_and_users() {
         .unwrap();
     for resp3 in [false, true] {
         let to = || at(server.port()).resp3(resp3);
-        let wrong = fails(to().password("wrong-hunter3"));
+        let wrong = fails(to().password(secret!("wrong-hunter3")));
         assert_eq!(wrong.kind(), ErrorKind::Authentication, "{wrong}");
         assert_eq!(wrong.phase(), Phase::Connect);
         assert!(wrong.to_string().contains("REDIS_PASSWORD"), "{wrong}");
@@ -124,8 +124,12 @@ fn passwords_and_users() {
         let none = fails(to());
         assert_eq!(none.kind(), ErrorKind::Authentication, "{none}");
 
-        manager(to().password("hunter2")).connect().unwrap();
-        let mut conn = manager(to().user("app").password("pw")).connect().unwrap();
+        manager(to().password(secret!("hunter2")))
+            .connect()
+            .unwrap();
+        let mut conn = manager(to().user("app").password(secret!("pw")))
+            .connect()
+            .unwrap();
         let who: String = redis::cmd("ACL").arg("WHOAMI").query(&mut conn).unwrap();
         assert_eq!(who, "app");
         let denied = conn.run(redis::cmd("GET").arg("other:key")).unwrap_err();
@@ -136,7 +140,7 @@ fn passwords_and_users() {
 #[test]
 fn a_needless_password_is_an_authentication_error() {
     let server = Server::start().unwrap();
-    let error = fails(at(server.port()).password("x"));
+    let error = fails(at(server.port()).password(secret!("x")));
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
 }
 

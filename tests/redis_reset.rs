@@ -6,15 +6,15 @@ use std::time::Duration;
 use millpond::backend::Backend;
 use millpond::{ManageConnection, Redis, RedisConfig, RedisConnection, Reset};
 use redis::{Cmd, Commands, cmd};
-use testbed::Redis as Server;
+use testbed::{Redis as Server, secret};
 
 fn server() -> Server {
     Server::builder()
-        .password("hunter2")
+        .password(secret!("hunter2"))
         .arg("--user")
         .arg("other")
         .arg("on")
-        .arg(">pw")
+        .arg(concat!(">", secret!("pw")))
         .arg("~*")
         .arg("&*")
         .arg("+@all")
@@ -24,7 +24,10 @@ fn server() -> Server {
 
 fn manager(server: &Server, resp3: bool) -> Redis {
     let config = RedisConfig::new().host("127.0.0.1").port(server.port());
-    let config = config.password("hunter2").db(2).client_name("pooled");
+    let config = config
+        .password(secret!("hunter2"))
+        .db(2)
+        .client_name("pooled");
     Redis::new(config.resp3(resp3).check_timeout(Duration::from_secs(1))).unwrap()
 }
 
@@ -216,7 +219,7 @@ fn a_frozen_server_does_not_hold_a_reset() {
     let config = RedisConfig::new()
         .host("127.0.0.1")
         .port(server.port())
-        .password("hunter2");
+        .password(secret!("hunter2"));
     let manager = Redis::new(config.check_timeout(Duration::from_millis(200))).unwrap();
     let mut conn = manager.connect().unwrap();
     run(&mut conn, &["SELECT", "1"]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use millpond::exporter::Exporter;
 use millpond::{Hub, Sql};
 use serde_json::Value;
+use testbed::secret;
 
 /// The names of the README's table.
 fn promised() -> impl Iterator<Item = &'static str> {
@@ -64,11 +65,13 @@ fn prometheus_has_each_series_that_the_readme_names() {
     millpond::resources::set_limits(millpond::resources::Limits::new().memory_mib(100_000));
     let exporter = Exporter::builder(&hub)
         .bind("127.0.0.1:0")
-        .token("for-prometheus");
+        .token(secret!("for-prometheus"));
     let exporter = exporter.start().expect("starts");
-    let prometheus =
-        testbed::Prometheus::start(exporter.local_addr().port(), Some("for-prometheus"))
-            .expect("starts");
+    let prometheus = testbed::Prometheus::start(
+        exporter.local_addr().port(),
+        Some(secret!("for-prometheus")),
+    )
+    .expect("starts");
     let ask = |path: &str| -> Value {
         let answer = prometheus.get(path).expect("an answer");
         serde_json::from_str(&answer).expect("JSON")

@@ -29,6 +29,7 @@ impl Config {
         let path = path.as_ref();
         let name = path.display().to_string();
         let text = read(path).map_err(|error| {
+            let name = shown(&name);
             let message = format!("the configuration file {name} cannot be read: {error}");
             Error::new(ErrorKind::Configuration, Phase::Configure, message)
                 .with_source(Arc::new(error))

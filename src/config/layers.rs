@@ -10,7 +10,7 @@ use super::known::{BACKENDS, KNOWN, OF_PROCESS, SHARED, known, nearest, parts};
 use super::plan::Plan;
 use super::sealed::{self, KEY, Protection};
 use super::source::Source;
-use super::text::shown;
+use super::text::{PEM, shown};
 use super::vars::{Found, Mistake, Vars, refusal};
 use crate::error::Error;
 use crate::security::{SealingKey, Secret};
@@ -534,8 +534,8 @@ fn has_our_prefix(name: &str) -> bool {
 
 /// The value of a variable that is not secret, unless somebody put a URL with a password there.
 fn plain(variable: &str, text: &str) -> String {
-    let is_url = text.contains('@') || text.contains("://");
-    if is_url && variable != "HTTP_USER_AGENT" {
+    let is_secret = text.contains('@') || text.contains("://") || text.contains(PEM);
+    if is_secret && variable != "HTTP_USER_AGENT" {
         return "***".to_owned();
     }
     text.to_owned()

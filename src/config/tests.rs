@@ -41,7 +41,20 @@ fn a_missing_secret_file_is_a_mistake_that_names_the_variable() {
     let mut vars = vars(&[("DB_PASSWORD_FILE", "/nonexistent/secret")]);
     assert!(vars.secret_text("DB_PASSWORD").is_none());
     let message = vars.finish().expect_err("unreadable").to_string();
-    assert!(message.contains("DB_PASSWORD_FILE"), "{message}");
+    assert!(
+        message.contains("DB_PASSWORD_FILE is `/nonexistent/secret`"),
+        "{message}"
+    );
+}
+
+#[cfg(any(feature = "_net", feature = "exporter"))]
+#[test]
+fn a_secret_where_the_path_of_its_file_belongs_is_not_shown() {
+    let mut vars = vars(&[("DB_PASSWORD_FILE", "hunter2")]);
+    assert!(vars.secret_text("DB_PASSWORD").is_none());
+    let message = vars.finish().expect_err("no file").to_string();
+    assert!(message.contains("DB_PASSWORD_FILE is `***`"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
 }
 
 #[cfg(all(

@@ -9,11 +9,14 @@ use std::fmt;
     all(feature = "exporter", feature = "_net")
 ))]
 use std::net::IpAddr;
-#[cfg(feature = "_net")]
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 use std::path::Path;
 
 /// A wrong value is shown so far.
 const SHOWN: usize = 100;
+
+/// In each key that somebody put where the path of its file belongs.
+pub(super) const PEM: &str = "-----BEGIN ";
 
 /// What is said of a URL that cannot be what was meant.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
@@ -24,7 +27,7 @@ pub(crate) const ESCAPED: &str =
 /// a URL with a password where it does not belong.
 pub(crate) fn shown(value: &str) -> String {
     let has_login = value.contains('@') && !value.starts_with('/');
-    if has_login || value.contains("://") || has_setting_of_secret(value) {
+    if has_login || value.contains("://") || value.contains(PEM) || has_setting_of_secret(value) {
         return "***".to_owned();
     }
     printable(value)
@@ -38,6 +41,18 @@ pub(crate) fn shown_path(path: &Path) -> String {
         "***".to_owned()
     } else {
         printable(&path)
+    }
+}
+
+/// The path of a file with a secret as one can print it. Somebody may have put the secret itself
+/// where the path belongs.
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
+pub(super) fn shown_path_of_secret(path: &str) -> String {
+    let folder = Path::new(path).parent().filter(|it| *it != Path::new(""));
+    if path.starts_with('/') || folder.is_some_and(Path::is_dir) {
+        shown(path)
+    } else {
+        "***".to_owned()
     }
 }
 
@@ -70,7 +85,7 @@ fn is_torn(text: &str) -> bool {
             .iter()
             .any(|name| lower.contains(name))
     };
-    text.contains("://") || text.split('/').any(has_login) || has_password()
+    text.contains("://") || text.contains(PEM) || text.split('/').any(has_login) || has_password()
 }
 
 /// Whether a part of it looks like `password=...`, as in the end of a URL that was torn.
@@ -167,6 +182,7 @@ mod tests {
         assert_eq!(shown("a\nb\u{1b}[31m\0"), "a\\nb\\u{1b}[31m\\u{0}");
         assert_eq!(shown("postgres://h"), "***");
         assert_eq!(shown("app:hunter2@h"), "***");
+        assert_eq!(shown("-----BEGIN PRIVATE KEY-----\nMII"), "***");
         assert_eq!(shown("l&password=hunter2&options=x"), "***");
         for (path, as_shown) in [
             ("/run/credentials/app@1.service/ca=1.pem", None),
@@ -178,6 +194,16 @@ mod tests {
         }
         let long = shown(&"é".repeat(1 << 20));
         assert_eq!(long.chars().count(), SHOWN + 3);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_no_path() {
+        for path in ["/run/secrets/db", "src/none", "./none", "../none"] {
+            assert_eq!(shown_path_of_secret(path), path);
+        }
+        for secret in ["hunter2", "no/such", "/a\n-----BEGIN PRIVATE KEY-----", ""] {
+            assert_eq!(shown_path_of_secret(secret), "***", "{secret}");
+        }
     }
 
     #[test]

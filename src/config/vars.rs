@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 
 use super::source::Source;
 use super::text::shown;
+#[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
+use super::text::shown_path_of_secret;
 use crate::error::{Error, ErrorKind, Phase};
 #[cfg(feature = "_net")]
 use crate::security::Credential;
@@ -194,8 +196,8 @@ impl<'a> Vars<'a> {
             Ok(line) => Some((file_name, line)),
             Err(error) => {
                 let accepted =
-                    format!("a readable file with the secret in its first line ({error})");
-                self.mistake(&file_name, &path, &accepted);
+                    format!("the path of a file with the secret in its first line ({error})");
+                self.mistake(&file_name, &shown_path_of_secret(&path), &accepted);
                 None
             }
         }

@@ -8,6 +8,7 @@ use millpond::{
     Sql,
 };
 use serde_json::Value;
+use testbed::secret;
 
 use super::{Folder, alone, operations};
 
@@ -30,7 +31,7 @@ fn operations_of_postgres_alone_and_in_a_batch() {
     lease.batch_execute(table).expect("created");
 
     let audit = Audit::builder(folder.log())
-        .key("a key of this program")
+        .key(secret!("a key of this program"))
         .install();
     let audit = audit.expect("installs");
     let hub = Hub::new();
@@ -77,7 +78,7 @@ fn operations_of_postgres_alone_and_in_a_batch() {
         text.contains("\nmillpond_audit_dropped_total 0\n"),
         "{text}"
     );
-    let key = millpond::Secret::from("a key of this program");
+    let key = millpond::Secret::from(secret!("a key of this program"));
     drop(audit);
 
     let found = millpond::audit::verify_with_key(folder.log(), &key).expect("a log");
@@ -87,7 +88,7 @@ fn operations_of_postgres_alone_and_in_a_batch() {
     );
     let file = std::fs::read_to_string(folder.log()).expect("text");
     assert!(!file.contains(MARKED), "{file}");
-    assert!(!file.contains("a key of this program"));
+    assert!(!file.contains(secret!("a key of this program")));
 
     told_of_each(&operations(&folder.log()));
 }

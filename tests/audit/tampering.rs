@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use millpond::audit::{self, Audit, AuditBuilder, Ending, FaultKind};
 use millpond::{Operation as _, Secret};
 use sha2::{Digest as _, Sha256};
+use testbed::secret;
 
 use super::work::{pool, work};
 use super::{Folder, alone, right};
 
-const KEY: &str = "0123456789abcdef";
+const KEY: &str = secret!("0123456789abcdef");
 
 /// A log in several files, in memory.
 #[derive(Clone)]
@@ -219,7 +220,7 @@ fn with_a_key_only_its_owner_can_make_lines() {
     let kind = |found: audit::Verification| found.fault.map(|fault| (fault.kind, fault.line));
     let without = audit::verify(&log.path).expect("a log");
     assert_eq!(kind(without), Some((FaultKind::Key, 1)));
-    let other = Secret::from("another key of sixteen bytes");
+    let other = Secret::from(secret!("another key of sixteen bytes"));
     let other = audit::verify_with_key(&log.path, &other).expect("a log");
     assert_eq!(kind(other), Some((FaultKind::Changed, 1)));
 
@@ -235,7 +236,7 @@ fn with_a_key_only_its_owner_can_make_lines() {
     let install = |builder: AuditBuilder| builder.install().expect_err("another key").to_string();
     for builder in [
         Audit::builder(&log.path),
-        Audit::builder(&log.path).key("another key of sixteen bytes"),
+        Audit::builder(&log.path).key(secret!("another key of sixteen bytes")),
     ] {
         let error = install(builder);
         assert!(error.contains("another key than AUDIT_KEY"), "{error}");

@@ -37,7 +37,7 @@ impl Servers {
             .host(format!("127.0.0.1:{}", mongodb.port()))
             .database("admin")
             .user("test")
-            .password("test");
+            .password(testbed::Mongo::PASSWORD);
         let admin = Pool::new(MongoDb::new(admin).expect("settings")).expect("opens");
         let user = doc! { "createUser": "app", "pwd": marked("mongodb"), "roles": ["root"] };
         run(&admin, MongoOperation::command(user)).expect("a user");

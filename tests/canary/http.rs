@@ -5,9 +5,10 @@ use std::time::Duration;
 use millpond::{Http, HttpConfig, HttpRequest, Hub, Operation, Pool};
 use testbed::Nginx;
 
-use super::{
-    BASIC, MARK, fails, marked, run, run_batch, show, show_error, show_pool, show_refusal,
-};
+use super::{MARK, fails, marked, run, run_batch, show, show_error, show_pool, show_refusal};
+
+/// `app:Canary7f3aZ-basic` in base64.
+const BASIC: &str = "YXBwOkNhbmFyeTdmM2FaLWJhc2lj";
 
 pub(super) fn service() -> Nginx {
     let wants = |path: &str, variable: &str, value: &str| {

@@ -3,52 +3,55 @@
 //! chains of causes, `Debug` of every type that holds anything, figures, health, the exporter.
 //!
 //! A child process does the work. What it shows goes to its standard output, what is logged into
-//! a file; this process looks into both.
+//! a file, both into a folder of its own beside the audit log; this process looks into them all.
+//! Of a private key, which bears no mark, they look for each line.
 
+mod command;
 mod databases;
 mod http;
+mod redis_sets;
 mod settings;
+mod tls;
 mod unmasked;
 mod watching;
 
 use std::error::Error as _;
 use std::fmt::Debug;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millpond::backend::Backend;
 use millpond::{Batch, Error, Operation, Outcome, Pool};
+use testbed::{MARK, bears_mark};
 
-const CHILD: &str = "CANARY_CHILD_LOG";
-/// In every secret and every value. No text of ours, of a server or of a driver has it.
-const MARK: &str = "Canary7f3aZ";
-/// `app:Canary7f3aZ-basic` in base64.
-const BASIC: &str = "YXBwOkNhbmFyeTdmM2FaLWJhc2lj";
+const CHILD: &str = "CANARY_CHILD_FOLDER";
+const TOOK: &str = "took: ";
+const KEY: &str = "private.key";
 
 fn main() {
-    if std::env::var_os(CHILD).is_some() {
-        return child();
+    if let Some(folder) = std::env::var_os(CHILD) {
+        return child(Path::new(&folder));
     }
-    let file = format!("millpond-canary-{}.jsonl", std::process::id());
-    let file = std::env::temp_dir().join(file);
-    let audit = file.with_extension("audit");
+    let folder = format!("millpond-canary-{}", std::process::id());
+    let folder = Folder(std::env::temp_dir().join(folder));
+    std::fs::create_dir(&folder.0).expect("a folder");
+    let (log, audit) = (folder.0.join("log"), folder.0.join("audit"));
     let mut child = Command::new(std::env::current_exe().expect("this program"));
     let output = child
-        .env(CHILD, "1")
+        .env(CHILD, &folder.0)
         .env("CONNECTION_POOL_LOG_LEVEL", "trace")
-        .env("CONNECTION_POOL_LOG_FILE", &file)
+        .env("CONNECTION_POOL_LOG_FILE", &log)
         .env("CONNECTION_POOL_LOG_CONNECTIONS", "true")
         .env("CONNECTION_POOL_LOG_OPERATIONS", "true")
         .env("AUDIT_FILE", &audit)
         .output()
         .expect("runs");
-    let log = std::fs::read_to_string(&file).expect("a log");
-    let audited = std::fs::read_to_string(&audit).expect("an audit log");
-    for file in [&file, &audit] {
-        let _ = std::fs::remove_file(file);
-    }
     let shown = String::from_utf8_lossy(&output.stdout);
     let panics = String::from_utf8_lossy(&output.stderr);
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let (log, audited, key) = (read(&log), read(&audit), read(&folder.0.join(KEY)));
+    let key = forms(&key);
     let mut found = 0;
     for (name, text) in [
         ("log", &*log),
@@ -56,13 +59,18 @@ fn main() {
         ("shown", &shown),
         ("panics", &panics),
     ] {
-        for line in text.lines().filter(|line| leaks(line)) {
+        let has_key = |line: &str| key.iter().any(|form| line.contains(form));
+        for line in text
+            .lines()
+            .filter(|line| bears_mark(line) || has_key(line))
+        {
             eprintln!("in {name}: {line}");
             found += 1;
         }
     }
     assert_eq!(found, 0, "lines with a secret or a value");
     assert!(output.status.success(), "{panics}");
+    assert!(key.len() >= 4, "no private key");
 
     // What was looked through is what there should be.
     for part in [
@@ -79,39 +87,68 @@ fn main() {
     assert!(log.lines().count() > 100, "a short log: {log}");
     assert!(audited.lines().count() > 20, "a short audit log: {audited}");
     assert!(shown.lines().count() > 500, "little was shown: {shown}");
+    for part in shown.lines().filter_map(|line| line.strip_prefix(TOOK)) {
+        println!("{part}");
+    }
     println!(
-        "looked through {} lines of log and {} lines shown: no canary",
+        "looked through {} lines of log, {} of the audit log and {} shown: no canary",
         log.lines().count(),
+        audited.lines().count(),
         shown.lines().count()
     );
 }
 
-fn leaks(line: &str) -> bool {
-    let lower = line.to_ascii_lowercase();
-    let bytes: Vec<_> = MARK.bytes().map(|byte| byte.to_string()).collect();
-    let hex = MARK
-        .bytes()
-        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-    lower.contains(&MARK.to_ascii_lowercase())
-        || line.contains(BASIC)
-        || lower.contains(&hex)
-        || line.contains(&bytes.join(", "))
+/// Removed with all that is in it.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
-fn child() {
+/// Each line of a private key, as text and as `Debug` writes its bytes.
+fn forms(key: &str) -> Vec<String> {
+    let lines = key.lines().filter(|line| !line.starts_with('-'));
+    let bytes = |line: &str| {
+        let bytes: Vec<_> = line.bytes().map(|byte| byte.to_string()).collect();
+        bytes.join(", ")
+    };
+    lines
+        .flat_map(|line| [line.to_owned(), bytes(line)])
+        .collect()
+}
+
+fn child(folder: &Path) {
     millpond::logging::init_from_env().expect("a logger");
     let audit = millpond::audit::init_from_env().expect("an audit log");
-    assert!(leaks(&format!("{:?}", format!("x{MARK}").as_bytes())));
+    let mut last = Instant::now();
+    let mut took = |what: &str| {
+        println!("{TOOK}{what} {:.1?}", last.elapsed());
+        last = Instant::now();
+    };
     settings::mistakes();
+    took("mistakes");
     let servers = databases::Servers::start();
     let service = http::service();
     let hub = settings::hub(&servers, &service);
-    databases::postgres(&hub, &servers);
-    databases::redis(&hub, &servers);
-    databases::mongodb(&hub, &servers);
-    http::requests(&hub, &service);
+    std::thread::scope(|scope| {
+        scope.spawn(redis_sets::sentinel);
+        scope.spawn(redis_sets::cluster);
+        let tls = scope.spawn(|| tls::everything(folder));
+        databases::postgres(&hub, &servers);
+        databases::redis(&hub, &servers);
+        databases::mongodb(&hub, &servers);
+        http::requests(&hub, &service);
+        let key = tls.join().expect("no panic");
+        std::fs::write(folder.join(KEY), key).expect("written");
+    });
+    took("backends, Redis sets, TLS");
+    command::everything(folder, &servers, &service);
+    took("command");
     unmasked::values(&hub);
     watching::everything(&hub, &service);
+    took("watching");
     drop(audit);
 }
 

@@ -115,6 +115,14 @@ pub(super) fn mistakes() {
         ("HTTP_HEADERS", MARK.to_owned()),
         ("HTTP_BEARER_TOKEN", format!("{MARK}\n")),
         ("DB_PASSWORD", format!("sealed:v1:{MARK}")),
+        ("DB_PASSWORD_FILE", MARK.to_owned()),
+        ("HTTP_BEARER_TOKEN_FILE", MARK.to_owned()),
+        ("DB_NAME", format!("postgres://app:{MARK}@h/d")),
+        ("MONGODB_DB", format!("mongodb://app:{MARK}@h/d")),
+        (
+            "DB_SSL_CA_FILE",
+            format!("-----BEGIN PRIVATE KEY-----\n{MARK}"),
+        ),
         ("SECURITY_ENCRYPTION_KEY", MARK.to_owned()),
         ("EXPORTER_TOKEN", format!("{MARK} {MARK}")),
     ] {

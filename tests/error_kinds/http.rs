@@ -8,7 +8,7 @@ use millpond::{
     Deadline, Error, ErrorKind as Kind, Http, HttpConfig, HttpRequest, ManageConnection as _,
     Operation as _,
 };
-use testbed::{BlackHole, Ca, Nginx, Proxy, Silent, refused_port};
+use testbed::{BlackHole, Ca, Nginx, Proxy, Silent, refused_port, secret};
 
 use super::Then::{Final, InDoubt, Later};
 use super::{DNS, LIMIT, REFUSED, Row, TIMEOUT, TLS, Then, check, connect, operation};
@@ -170,8 +170,8 @@ fn statuses() -> Vec<Row<Servers>> {
 #[rustfmt::skip]
 fn conditions() -> Vec<Row<Servers>> {
     vec![
-        operation("wrong login", Kind::Authentication, Final, &["401", "HTTP_PASSWORD"], |s: &Servers| run(s.config().basic_auth("test", "wrong"), &get("/basic"))),
-        operation("wrong token", Kind::Authentication, Final, &["401", "HTTP_BEARER_TOKEN"], |s: &Servers| run(s.config().bearer_token("wrong"), &get("/bearer"))),
+        operation("wrong login", Kind::Authentication, Final, &["401", "HTTP_PASSWORD"], |s: &Servers| run(s.config().basic_auth("test", secret!("wrong")), &get("/basic"))),
+        operation("wrong token", Kind::Authentication, Final, &["401", "HTTP_BEARER_TOKEN"], |s: &Servers| run(s.config().bearer_token(secret!("wrong")), &get("/bearer"))),
         operation("barred by nginx", Kind::Permission, Final, &["403"], |s: &Servers| s.run(&get("/barred"))),
         operation("body too large for nginx", Kind::InvalidOperation, Final, &["413"], |s: &Servers| s.run(&post("/narrow", 4096))),
         operation("header too large for nginx", Kind::InvalidOperation, Final, &["400"], |s: &Servers| s.run(&get("/").header("X-Long", "x".repeat(40_000)))),

@@ -10,7 +10,7 @@ use millpond::{
 };
 use mongodb::bson::{Document, doc};
 use mongodb::options::WriteConcern;
-use testbed::{BlackHole, Mongo, Silent, refused_port};
+use testbed::{BlackHole, Mongo, Silent, refused_port, secret};
 
 use super::Then::{Final, FinalInDoubt, InDoubt, Later};
 use super::{DNS, LIMIT, REFUSED, Row, TIMEOUT, check, connect, operation, until};
@@ -122,17 +122,16 @@ fn guarded(servers: &Servers) -> MongoDbConfig {
 
 /// A user who may read one database, in another.
 fn unauthorized(servers: &Servers) -> Error {
-    let admin = manager(guarded(servers).password("test"))
+    let admin = manager(guarded(servers).password(Mongo::PASSWORD))
         .connect()
         .expect("connects");
-    let roles =
-        doc! { "createUser": "app", "pwd": "right", "roles": [ { "role": "read", "db": "test" } ] };
+    let roles = doc! { "createUser": "app", "pwd": secret!("right"), "roles": [ { "role": "read", "db": "test" } ] };
     admin
         .database("admin")
         .run_command(roles)
         .run()
         .expect("made");
-    let manager = manager(guarded(servers).user("app").password("right"));
+    let manager = manager(guarded(servers).user("app").password(secret!("right")));
     let mut conn = manager.connect().expect("connects");
     let result = manager.execute(&mut conn, &insert(doc! {}), Deadline::NEVER);
     result.expect_err("not allowed")
@@ -235,7 +234,7 @@ fn memory(servers: &Servers) -> Error {
 }
 
 fn frozen(servers: &Servers) -> Error {
-    let manager = manager(guarded(servers).password("test"));
+    let manager = manager(guarded(servers).password(Mongo::PASSWORD));
     let mut conn = manager.connect().expect("connects");
     servers.guarded.freeze();
     let result = manager.execute(&mut conn, &insert(doc! {}), Deadline::within(LIMIT));
@@ -306,8 +305,8 @@ fn connections() -> Vec<Row<Servers>> {
     vec![
         operation("connection closed", Kind::ConnectionLost, InDoubt, &[], |s: &Servers| s.failing(doc! { "closeConnection": true })),
         operation("server frozen", Kind::DeadlineExceeded, InDoubt, &["deadline"], frozen),
-        connect("wrong password", Kind::Authentication, Final, &["MONGODB_PASSWORD"], |s: &Servers| refused(guarded(s).password("wrong"))),
-        connect("unknown user", Kind::Authentication, Final, &["MONGODB_USER"], |s: &Servers| refused(guarded(s).user("nobody").password("test"))),
+        connect("wrong password", Kind::Authentication, Final, &["MONGODB_PASSWORD"], |s: &Servers| refused(guarded(s).password(secret!("wrong")))),
+        connect("unknown user", Kind::Authentication, Final, &["MONGODB_USER"], |s: &Servers| refused(guarded(s).user("nobody").password(Mongo::PASSWORD))),
         connect("nothing listens", REFUSED, Later, &["MONGODB_HOST"], |_| refused(config(refused_port()))),
         connect("no such host", DNS, Final, &["MONGODB_HOST"], |_| refused(MongoDbConfig::new().host("no-such-host.invalid").allow_plaintext(true))),
         connect("no answer to the handshake", TIMEOUT, Later, &["MONGODB_CONNECT_TIMEOUT"], |_| { let hole = BlackHole::start().expect("starts"); refused(config(hole.port()).connect_timeout(LIMIT)) }),

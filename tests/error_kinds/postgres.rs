@@ -9,7 +9,7 @@ use millpond::{
     Deadline, Error, ErrorKind as Kind, ManageConnection as _, Postgres, PostgresConfig,
     PostgresConnection, Sql,
 };
-use testbed::{BlackHole, Postgres as Server, Proxy, Silent, refused_port};
+use testbed::{BlackHole, Postgres as Server, Proxy, Silent, refused_port, secret};
 
 use super::Then::{Final, InDoubt, Later};
 use super::{DNS, LIMIT, REFUSED, Row, TIMEOUT, TLS, check, connect, operation, until};
@@ -20,7 +20,7 @@ const SCHEMA: &str = "
                     name varchar(3) NOT NULL DEFAULT '', span int4range,
                     EXCLUDE USING gist (span WITH &&));
     INSERT INTO t (id, n, span) VALUES (1, 1, '[1,5)'), (2, 1, NULL);
-    CREATE ROLE app LOGIN PASSWORD 'right';
+    CREATE ROLE app LOGIN;
     CREATE ROLE few LOGIN CONNECTION LIMIT 0;
     CREATE ROLE barred NOLOGIN;
     CREATE DATABASE secret;
@@ -46,6 +46,8 @@ impl Servers {
         for statement in SCHEMA.split_inclusive(';') {
             primary.psql(statement).expect("made");
         }
+        let password = concat!("ALTER ROLE app PASSWORD '", secret!("right"), "'");
+        primary.psql(password).expect("set");
         let small = Server::builder().setting("max_connections", "4");
         let small = small.setting("superuser_reserved_connections", "0");
         Self {
@@ -267,7 +269,7 @@ fn statements() -> Vec<Row<Servers>> {
         operation("not in a transaction", Kind::InvalidOperation, Final, &["25001"], |s: &Servers| s.last(&["BEGIN", "VACUUM"])),
         operation("not in this state", Kind::InvalidOperation, Final, &["55000"], |s: &Servers| s.last(&["CREATE TEMP SEQUENCE q", "SELECT currval('q')"])),
         operation("stack too deep", Kind::InvalidOperation, Final, &["54001"], |s: &Servers| s.last(&["CREATE FUNCTION pg_temp.f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN pg_temp.f($1) + 1; END'", "SET max_stack_depth = '100kB'", "SELECT pg_temp.f(1)"])),
-        operation("permission denied", Kind::Permission, Final, &["42501", "DB_USER"], |s: &Servers| run(s.config().user("app").password("right"), "SELECT * FROM t")),
+        operation("permission denied", Kind::Permission, Final, &["42501", "DB_USER"], |s: &Servers| run(s.config().user("app").password(secret!("right")), "SELECT * FROM t")),
         operation("read-only transaction", Kind::WrongRole, Later, &["25006", "DB_TARGET_SESSION_ATTRS"], |s: &Servers| s.last(&["BEGIN READ ONLY", "INSERT INTO parent VALUES (1)"])),
         operation("write to a replica", Kind::WrongRole, Later, &["25006", "primary"], |s: &Servers| run(config(s.replica.port()), "INSERT INTO parent VALUES (1)")),
         operation("deadlock", Kind::Conflict, Later, &["40P01", "run again"], deadlock),
@@ -291,13 +293,13 @@ fn connections() -> Vec<Row<Servers>> {
         operation("connection cut while it runs", Kind::ConnectionLost, InDoubt, &["connection closed"], |s: &Servers| cut(s, true)),
         operation("server frozen", Kind::DeadlineExceeded, InDoubt, &["deadline"], frozen),
         operation("cancelled at the deadline", Kind::DeadlineExceeded, Later, &["at the deadline"], |s: &Servers| { let mut conn = s.open(); let soon = Deadline::within(Duration::from_millis(50)); conn.within_deadline(soon, |conn| conn.query("SELECT pg_sleep(9)", &[])).map(drop).expect_err("cancelled") }),
-        connect("wrong password", Kind::Authentication, Final, &["28P01", "DB_PASSWORD"], |s: &Servers| refused(s.config().user("app").password("wrong"))),
+        connect("wrong password", Kind::Authentication, Final, &["28P01", "DB_PASSWORD"], |s: &Servers| refused(s.config().user("app").password(secret!("wrong")))),
         connect("no password", Kind::Authentication, Final, &["DB_PASSWORD"], |s: &Servers| refused(s.config().user("app"))),
         connect("unknown user", Kind::Authentication, Final, &["28000", "DB_USER"], |s: &Servers| refused(s.config().user("nobody"))),
         connect("user may not log in", Kind::Authentication, Final, &["28000", "not permitted to log in"], |s: &Servers| refused(s.config().user("barred"))),
         connect("rejected by pg_hba.conf", Kind::Authentication, Final, &["28000", "pg_hba.conf"], |s: &Servers| refused(s.config().user("turned_away"))),
         connect("unknown database", Kind::Configuration, Final, &["3D000", "DB_NAME"], |s: &Servers| refused(s.config().database("nonesuch"))),
-        connect("no right to connect", Kind::Permission, Final, &["42501", "CONNECT"], |s: &Servers| refused(s.config().database("secret").user("app").password("right"))),
+        connect("no right to connect", Kind::Permission, Final, &["42501", "CONNECT"], |s: &Servers| refused(s.config().database("secret").user("app").password(secret!("right")))),
         connect("unknown option", Kind::Configuration, Final, &["42704", "DB_OPTIONS"], |s: &Servers| refused(s.config().options("-c nonesuch=1"))),
         connect("bad value of an option", Kind::Configuration, Final, &["22023", "DB_OPTIONS"], |s: &Servers| refused(s.config().options("-c work_mem=much"))),
         connect("database takes no connections", REFUSED, Later, &["55000"], |s: &Servers| refused(s.config().database("shut"))),

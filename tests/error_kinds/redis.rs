@@ -10,7 +10,7 @@ use millpond::{
 };
 use redis::{Cmd, ErrorKind as Driver, cmd};
 use testbed::{
-    BlackHole, Proxy, Redis as Server, RedisCluster, RedisSentinel, Silent, refused_port,
+    BlackHole, Proxy, Redis as Server, RedisCluster, RedisSentinel, Silent, refused_port, secret,
 };
 
 use super::Then::{Final, FinalInDoubt, InDoubt, Later};
@@ -32,7 +32,15 @@ impl Servers {
             .cli(&["XADD", "stream", "*", "a", "1"])
             .expect("works");
         let user = [
-            "ACL", "SETUSER", "app", "on", ">right", "+ping", "+client", "+get", "~*",
+            "ACL",
+            "SETUSER",
+            "app",
+            "on",
+            concat!(">", secret!("right")),
+            "+ping",
+            "+client",
+            "+get",
+            "~*",
         ];
         server.cli(&user).expect("works");
         let sentinel = thread::spawn(|| RedisSentinel::start().expect("starts"));
@@ -310,8 +318,8 @@ fn commands() -> Vec<Row<Servers>> {
         operation("key missing", Kind::NotFound, Final, &["no such key"], |s: &Servers| s.run(&["RENAME", "nonesuch", "k"])),
         operation("consumer group exists", Kind::Constraint, Final, &["BUSYGROUP"], |s: &Servers| { s.server.cli(&["XGROUP", "CREATE", "stream", "there", "$"]).expect("works"); s.run(&["XGROUP", "CREATE", "stream", "there", "$"]) }),
         operation("key exists", Kind::Constraint, Final, &["BUSYKEY"], |s: &Servers| { let mut conn = open(at(s.port())); let dump: Vec<u8> = cmd("DUMP").arg("text").query(&mut conn).expect("works"); cmd("RESTORE").arg("text").arg(0).arg(dump).exec(&mut conn).expect_err("there").into() }),
-        operation("no right to the command", Kind::Permission, Final, &["NoPerm", "REDIS_USER"], |s: &Servers| run(at(s.port()).user("app").password("right"), &["SET", "k", "v"])),
-        operation("login gone", Kind::Authentication, Final, &["REDIS_PASSWORD"], |s: &Servers| { let mut conn = open(at(s.port())); s.server.cli(&["CONFIG", "SET", "requirepass", "new"]).expect("works"); let _ = cmd("RESET").exec(&mut conn); let error = cmd("GET").arg("k").exec(&mut conn).expect_err("no login"); let mut admin = open(at(s.port()).password("new")); cmd("CONFIG").arg("SET").arg("requirepass").arg("").exec(&mut admin).expect("works"); error.into() }),
+        operation("no right to the command", Kind::Permission, Final, &["NoPerm", "REDIS_USER"], |s: &Servers| run(at(s.port()).user("app").password(secret!("right")), &["SET", "k", "v"])),
+        operation("login gone", Kind::Authentication, Final, &["REDIS_PASSWORD"], |s: &Servers| { let mut conn = open(at(s.port())); s.server.cli(&["CONFIG", "SET", "requirepass", secret!("new")]).expect("works"); let _ = cmd("RESET").exec(&mut conn); let error = cmd("GET").arg("k").exec(&mut conn).expect_err("no login"); let mut admin = open(at(s.port()).password(secret!("new"))); cmd("CONFIG").arg("SET").arg("requirepass").arg("").exec(&mut admin).expect("works"); error.into() }),
         operation("write to a replica", Kind::WrongRole, Later, &["REDIS_HOST", "replica"], |_| replica("yes", &["SET", "k", "v"])),
         operation("key of another node", Kind::WrongRole, Later, &["REDIS_CLUSTER_NODES"], |s: &Servers| node(s, &["GET", "foo"])),
         operation("keys of several slots", Kind::InvalidOperation, Final, &["{tag}"], |s: &Servers| node(s, &["MGET", "a", "b"])),
@@ -332,9 +340,9 @@ fn connections() -> Vec<Row<Servers>> {
         operation("connection cut", Kind::ConnectionLost, InDoubt, &["connection was lost"], cut),
         operation("server paused", Kind::DeadlineExceeded, InDoubt, &["deadline"], paused),
         operation("server frozen", Kind::DeadlineExceeded, InDoubt, &["REDIS_READ_TIMEOUT"], frozen),
-        connect("wrong password", Kind::Authentication, Final, &["WRONGPASS", "REDIS_PASSWORD"], |s: &Servers| refused(at(s.port()).user("app").password("wrong"))),
-        connect("no password", Kind::Authentication, Final, &["REDIS_PASSWORD"], |_| { let server = Server::builder().password("right").start().expect("starts"); refused(at(server.port())) }),
-        connect("password, and none required", Kind::Authentication, Final, &["REDIS_PASSWORD"], |s: &Servers| refused(at(s.port()).password("needless"))),
+        connect("wrong password", Kind::Authentication, Final, &["WRONGPASS", "REDIS_PASSWORD"], |s: &Servers| refused(at(s.port()).user("app").password(secret!("wrong")))),
+        connect("no password", Kind::Authentication, Final, &["REDIS_PASSWORD"], |_| { let server = Server::builder().password(secret!("right")).start().expect("starts"); refused(at(server.port())) }),
+        connect("password, and none required", Kind::Authentication, Final, &["REDIS_PASSWORD"], |s: &Servers| refused(at(s.port()).password(secret!("needless")))),
         connect("no such database", Kind::Configuration, Final, &["REDIS_DB"], |s: &Servers| refused(at(s.port()).db(99))),
         connect("database of a Cluster", Kind::Configuration, Final, &["REDIS_DB"], |s: &Servers| refused(at(s.cluster.nodes()[1].port()).db(1))),
         connect("too many clients", Kind::Overloaded, Later, &["maxclients"], full_of_clients),

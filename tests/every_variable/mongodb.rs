@@ -2,7 +2,7 @@
 
 use ::mongodb::bson::doc;
 use millpond::{Config, ConnectFailure, ErrorKind, Hub, MongoDb, MongoOperation};
-use testbed::{Ca, Mongo};
+use testbed::{Ca, Mongo, secret};
 
 use super::{config, hub};
 
@@ -55,9 +55,13 @@ pub(super) fn login() {
             .set("MONGODB_USER", user)
             .set("MONGODB_PASSWORD", password)
     };
-    write(&hub(&login("test", "test"))).unwrap();
-    let elsewhere = login("test", "test").set("MONGODB_AUTH_SOURCE", "every_variable");
-    for refused in [login("test", "wrong"), login("nobody", "test"), elsewhere] {
+    write(&hub(&login("test", Mongo::PASSWORD))).unwrap();
+    let elsewhere = login("test", Mongo::PASSWORD).set("MONGODB_AUTH_SOURCE", "every_variable");
+    for refused in [
+        login("test", secret!("wrong")),
+        login("nobody", Mongo::PASSWORD),
+        elsewhere,
+    ] {
         let error = write(&hub(&refused)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     }

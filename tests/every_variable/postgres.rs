@@ -1,7 +1,7 @@
 //! `DB_*` and `DATABASE_URL`.
 
 use millpond::{Config, ConnectFailure, ErrorKind};
-use testbed::{Ca, Postgres};
+use testbed::{Ca, Postgres, secret};
 
 use super::{ask, config, hub};
 
@@ -58,16 +58,17 @@ pub(super) fn user_and_password() {
         .hba("host all app 127.0.0.1/32 scram-sha-256\nhost all test 127.0.0.1/32 trust")
         .start()
         .unwrap();
-    server.psql("CREATE USER app PASSWORD 'right'").unwrap();
+    let create = concat!("CREATE USER app PASSWORD '", secret!("right"), "'");
+    server.psql(create).unwrap();
     let app = at(&server).set("DB_USER", "app");
-    let good = hub(&app.clone().set("DB_PASSWORD", "right"));
+    let good = hub(&app.clone().set("DB_PASSWORD", secret!("right")));
     assert_eq!(ask(&good, "SELECT current_user").unwrap(), "app");
-    let wrong = hub(&app.clone().set("DB_PASSWORD", "wrong"));
+    let wrong = hub(&app.clone().set("DB_PASSWORD", secret!("wrong")));
     let error = ask(&wrong, "SELECT 1").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
 
     let file = std::env::temp_dir().join(format!("millpond-every-{}", std::process::id()));
-    std::fs::write(&file, "right\n").unwrap();
+    std::fs::write(&file, format!("{}\n", secret!("right"))).unwrap();
     let from_file = hub(&app.set("DB_PASSWORD_FILE", file.to_str().unwrap()));
     assert_eq!(ask(&from_file, "SELECT current_user").unwrap(), "app");
     std::fs::remove_file(file).unwrap();

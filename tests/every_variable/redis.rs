@@ -2,7 +2,7 @@
 
 use millpond::backend::redis::Reply;
 use millpond::{Config, ConnectFailure, ErrorKind, Hub, Redis, RedisCommand};
-use testbed::Ca;
+use testbed::{Ca, secret};
 
 use super::{config, hub};
 
@@ -64,9 +64,15 @@ pub(super) fn db() {
 
 #[test]
 pub(super) fn password() {
-    let server = testbed::Redis::builder().password("right").start().unwrap();
-    ping(&at(&server).set("REDIS_PASSWORD", "right")).unwrap();
-    for config in [at(&server), at(&server).set("REDIS_PASSWORD", "wrong")] {
+    let server = testbed::Redis::builder()
+        .password(secret!("right"))
+        .start()
+        .unwrap();
+    ping(&at(&server).set("REDIS_PASSWORD", secret!("right"))).unwrap();
+    for config in [
+        at(&server),
+        at(&server).set("REDIS_PASSWORD", secret!("wrong")),
+    ] {
         let error = ping(&config).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     }

@@ -6,7 +6,7 @@ use millpond::backend::{Backend, Role};
 use millpond::{ConnectFailure, ErrorKind, ManageConnection, MongoDbConfig, Phase};
 use mongodb::bson::doc;
 use mongodb::options::ReadPreference;
-use testbed::{BlackHole, Mongo, Silent};
+use testbed::{BlackHole, Mongo, Silent, secret};
 
 use super::{config, connect_error, items, manager, timed, works};
 
@@ -41,12 +41,12 @@ fn no_database_is_a_setting_that_is_missing() {
 fn a_wrong_password_is_told_at_once() {
     let mongo = Mongo::builder().auth().start().expect("mongod");
     let config = || config(mongo.port()).user("test");
-    let lease = manager(config().password("test")).connect();
+    let lease = manager(config().password(Mongo::PASSWORD)).connect();
     works(&lease.expect("the right password")).expect("works");
 
     for config in [
-        config().password("hunter2"),
-        config().password("test").auth_source("shop"),
+        config().password(secret!("hunter2")),
+        config().password(Mongo::PASSWORD).auth_source("shop"),
     ] {
         let (error, took) = timed(|| connect_error(config));
         assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");

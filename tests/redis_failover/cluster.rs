@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millpond::backend::Backend;
 use millpond::backend::redis::Reply;
 use millpond::{Deadline, ManageConnection, Outcome, Redis, RedisCommand, RedisConfig, Tls};
-use testbed::RedisCluster;
+use testbed::{RedisCluster, secret};
 
 use super::ledger::{Ledger, read};
 use super::{SOON, batch, is_primary, moment, pool, wants_its_replica};
@@ -288,13 +288,15 @@ fn a_frozen_node_costs_the_others_nothing() {
 #[test]
 fn with_tls_and_a_login() {
     let ca = testbed::Ca::new();
-    let node = testbed::Redis::builder().tls(&ca).password("hunter2");
+    let node = testbed::Redis::builder()
+        .tls(&ca)
+        .password(secret!("hunter2"));
     let cluster = RedisCluster::start_with(&node, false).unwrap();
     let config = config(&cluster).tls(Tls::new().ca_file(ca.cert_path()));
-    let wrong = Redis::new(config.clone().password("wrong")).unwrap();
+    let wrong = Redis::new(config.clone().password(secret!("wrong"))).unwrap();
     let error = wrong.connect().err().unwrap();
     assert_eq!(error.kind(), millpond::ErrorKind::Authentication, "{error}");
-    let manager = Redis::new(config.password("hunter2")).unwrap();
+    let manager = Redis::new(config.password(secret!("hunter2"))).unwrap();
     let mut conn = manager.connect().unwrap();
     let tag = tag_of_the_first(&cluster);
     let slot = slot_of(&cluster, &tag);

@@ -167,10 +167,10 @@ fn logins() {
     works(
         HTTP,
         "basic login",
-        manager(config("/basic").basic_auth("test", "secret")),
+        manager(config("/basic").basic_auth("test", Nginx::PASSWORD)),
     );
     for (condition, user, password) in [
-        ("wrong user", "nobody", "secret"),
+        ("wrong user", "nobody", Nginx::PASSWORD),
         ("wrong password", "test", WRONG),
     ] {
         let config = config("/basic").basic_auth(user, password);
@@ -180,7 +180,7 @@ fn logins() {
     works(
         HTTP,
         "bearer token",
-        manager(config("/bearer").bearer_token("secret")),
+        manager(config("/bearer").bearer_token(Nginx::TOKEN)),
     );
     let words = ["401", "HTTP_BEARER_TOKEN"];
     let wrong = config("/bearer").bearer_token(WRONG);

@@ -24,9 +24,9 @@ use testbed::Ca;
 const TLS: ErrorKind = ErrorKind::Connect(ConnectFailure::Tls);
 
 /// Of the logins of all servers. Must never be seen.
-const PASSWORD: &str = "canary-7d1f";
+const PASSWORD: &str = testbed::secret!("right");
 /// Another, of the wrong login.
-const WRONG: &str = "canary-0000";
+const WRONG: &str = testbed::secret!("wrong");
 
 /// The authority of the servers that tests have in common.
 fn ca() -> &'static Ca {
@@ -119,7 +119,7 @@ fn tells(backend: &str, condition: &str, error: &Error, kind: ErrorKind, words: 
         );
     }
     let all = format!("{error} {error:?}");
-    assert!(!all.contains("canary"), "{backend}, {condition}: {all}");
+    assert!(!testbed::bears_mark(&all), "{backend}, {condition}: {all}");
 }
 
 /// Server certificates with a flaw each, and what is told of it.

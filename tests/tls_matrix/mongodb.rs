@@ -37,7 +37,7 @@ fn started(builder: MongoBuilder) -> Mongo {
 fn certificates_and_logins() {
     let ca = Ca::new();
     let mongo = started(Mongo::builder().tls(&ca).auth());
-    let login = |config: MongoDbConfig| config.user("test").password("test");
+    let login = |config: MongoDbConfig| config.user("test").password(Mongo::PASSWORD);
     let pool = works(MONGO, "SCRAM", manager(login(trusting(&ca, mongo.port()))));
     let lease = pool.get().unwrap();
     let user = doc! { "createUser": "reader", "pwd": PASSWORD, "roles": ["read"] };
@@ -61,7 +61,10 @@ fn certificates_and_logins() {
     let words = ["MONGODB_USER", "MONGODB_PASSWORD"];
     let config = || trusting(&ca, mongo.port());
     for (condition, config) in [
-        ("wrong user", config().user("nobody").password("test")),
+        (
+            "wrong user",
+            config().user("nobody").password(Mongo::PASSWORD),
+        ),
         ("wrong password", config().user("test").password(WRONG)),
         (
             "wrong auth source",

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, Log, Metadata, Record};
 use millpond::{Config, Http, HttpRequest, Hub, MongoDb, Postgres, Redis, RedisCommand, Sql};
 use testbed::Nginx;
 
@@ -29,8 +29,7 @@ impl Log for Warnings {
 
 #[test]
 fn any_certificate_will_do_and_each_start_warns() {
-    log::set_logger(&WARNINGS).unwrap();
-    log::set_max_level(LevelFilter::Warn);
+    testbed::listen(&WARNINGS);
     let flawed = ca().issue().wrong_host().server();
     let (postgres, mongo) = (super::postgres::elsewhere(), super::mongodb::elsewhere());
     let redis = testbed::Redis::builder().tls_identity(ca(), &flawed);

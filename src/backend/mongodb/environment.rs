@@ -79,6 +79,11 @@ fn address(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {
         }
     }
     if let Some(name) = vars.text("MONGODB_DB") {
+        // What the server refuses, at the first operation; and a URL, which errors would repeat.
+        if name.contains(['/', '\\', '.', '"', '$', ' ']) {
+            let accepted = "a name without any of / \\ . \" $ and spaces";
+            vars.mistake("MONGODB_DB", &name, accepted);
+        }
         config = config.database(name);
     }
     if let Some(name) = vars.text("MONGODB_REPLICA_SET") {

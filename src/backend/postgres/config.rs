@@ -402,6 +402,12 @@ impl PostgresConfig {
                 vars.mistake(name, "text with a NUL byte", "text without one");
             }
         }
+        // Errors and the log name both.
+        for (name, text) in &texts[..2] {
+            if let Some(text) = text.as_deref().filter(|text| text.contains("://")) {
+                vars.mistake(name, text, "a name; a URL belongs in DATABASE_URL");
+            }
+        }
         let password = self.password.as_ref();
         let password = password.and_then(|password| password.current().ok());
         if password.is_some_and(|password| password.expose().contains('\0')) {

@@ -1,5 +1,6 @@
 //! `millpond seal`: a secret in a form that may be written down.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Read as _};
 
 use millpond::{SealingKey, Secret};
@@ -13,6 +14,9 @@ pub(crate) struct Args {
     /// Makes a new key and prints it, instead of sealing anything
     #[arg(long)]
     new_key: bool,
+    /// Here to be refused in words that do not repeat it
+    #[arg(hide = true)]
+    secret: Option<OsString>,
 }
 
 pub(crate) const HELP: &str = "\
@@ -35,7 +39,13 @@ file in SECURITY_ENCRYPTION_KEY_FILE.";
 const NO_KEY: &str = "there is no key to seal with: set SECURITY_ENCRYPTION_KEY_FILE to a file with it \
      (`millpond seal --new-key > FILE` makes one), or SECURITY_ENCRYPTION_KEY to the key itself";
 
+const IN_SIGHT: &str = "a secret on the command line can be read by everybody on this machine, and \
+     stays in the shell's history: change it, and give the new one on standard input";
+
 pub(crate) fn run(args: &Args) -> Exit {
+    if args.secret.is_some() {
+        return complain(IN_SIGHT);
+    }
     if args.new_key {
         print(&format!("{}\n", SealingKey::generate().to_text().expose()));
         if io::stdout().is_terminal() {

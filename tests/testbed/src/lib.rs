@@ -26,6 +26,10 @@
 //! those of a process that panics, is interrupted or killed end with the process,
 //! and their folders with them.
 //!
+//! **What they keep secret.** Each password, token and key begins with [`MARK`] (see
+//! [`secret!`]). `TESTBED_TRACE=DIR` writes the log of each test process, at trace level, into a
+//! file there; the program `find-secrets` looks for the mark in all of them.
+//!
 //! Linux only: it stands on `/proc`, `setpriv` and parent-death signals.
 
 mod ca;
@@ -42,8 +46,10 @@ mod process;
 mod prometheus;
 mod proxy;
 mod redis;
+mod secrets;
 mod servers;
 mod silent;
+mod trace;
 mod user;
 
 pub use ca::{Ca, Identity, Issue};
@@ -56,5 +62,7 @@ pub use postgres::{Postgres, PostgresBuilder};
 pub use prometheus::{Prometheus, promtool};
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisBuilder, RedisCluster, RedisSentinel};
+pub use secrets::{MARK, bears_mark};
 pub use servers::Servers;
 pub use silent::{BlackHole, Silent};
+pub use trace::listen;

@@ -43,7 +43,11 @@ fn login_and_tls_can_be_combined_with_a_set() {
         .auth()
         .start()
         .expect("MongoDB with logins");
-    assert!(mongo.uri().starts_with("mongodb://test:test@"));
+    assert!(
+        mongo
+            .uri()
+            .starts_with(&format!("mongodb://test:{}@", Mongo::PASSWORD))
+    );
     let mongo = Mongo::builder()
         .tls(&ca)
         .auth()

@@ -37,9 +37,17 @@ fn starts_and_answers() {
     assert!(get("/x-api-key", "X-Api-Key: k\r\n").ends_with("\r\n\r\nk"));
     assert!(get("/echo", "X-Y: z\r\n").contains("X-Y: z"));
     assert!(get("/basic", "").starts_with("HTTP/1.1 401"));
-    assert!(get("/basic", "Authorization: Basic dGVzdDpzZWNyZXQ=\r\n").ends_with("ok"));
+    // `test` and the password.
+    let login = "Authorization: Basic dGVzdDpDYW5hcnk3ZjNhWi1iYXNpYw==\r\n";
+    assert!(get("/basic", login).ends_with("ok"));
     assert!(get("/bearer", "").starts_with("HTTP/1.1 401"));
-    assert!(get("/bearer", "Authorization: Bearer secret\r\n").ends_with("ok"));
+    assert!(
+        get(
+            "/bearer",
+            &format!("Authorization: Bearer {}\r\n", Nginx::TOKEN)
+        )
+        .ends_with("ok")
+    );
 }
 
 #[test]

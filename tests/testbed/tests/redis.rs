@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use testbed::{Ca, Redis, RedisCluster, RedisSentinel};
+use testbed::{Ca, Redis, RedisCluster, RedisSentinel, secret};
 
 fn ping(stream: &mut TcpStream) -> std::io::Result<String> {
     stream.set_read_timeout(Some(Duration::from_millis(300)))?;
@@ -49,10 +49,13 @@ fn freezes_thaws_dies_and_comes_back() {
 
 #[test]
 fn password_and_tls_are_asked_for() {
-    let redis = Redis::builder().password("secret").start().expect("Redis");
+    let redis = Redis::builder()
+        .password(secret!("redis"))
+        .start()
+        .expect("Redis");
     assert_eq!(
         redis.url(),
-        format!("redis://:secret@127.0.0.1:{}", redis.port())
+        format!("redis://:{}@127.0.0.1:{}", secret!("redis"), redis.port())
     );
     let mut stream = TcpStream::connect(("127.0.0.1", redis.port())).expect("a connection");
     assert!(ping(&mut stream).expect("a reply").starts_with("-NOAUTH"));

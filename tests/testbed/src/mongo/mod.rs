@@ -20,11 +20,11 @@ use crate::locate::{self, Program};
 use crate::ports::{Port, on_free_port};
 use crate::process::{Daemon, Launch, lifecycle, shared};
 use crate::proxy::Proxy;
+use crate::secret;
 use wire::{Value, command, document};
 
 const SET: &str = "rs0";
 const USER: &str = "test";
-const PASSWORD: &str = "test";
 
 /// A MongoDB server, or a replica set of some.
 ///
@@ -74,6 +74,9 @@ impl MongoMember {
 }
 
 impl Mongo {
+    /// Of the user `test`, where a login is [required](MongoBuilder::auth).
+    pub const PASSWORD: &str = secret!("mongo");
+
     /// Starts a single server without TLS or login.
     pub fn start() -> Result<Self, Error> {
         Self::builder().start()
@@ -109,7 +112,7 @@ impl Mongo {
     /// The URI, with what there is of login, set name, TLS and authority.
     pub fn uri(&self) -> String {
         let login = if self.auth {
-            format!("{USER}:{PASSWORD}@")
+            format!("{USER}:{}@", Self::PASSWORD)
         } else {
             String::new()
         };
@@ -208,7 +211,7 @@ impl Mongo {
             "admin",
             [
                 ("createUser", USER.into()),
-                ("pwd", PASSWORD.into()),
+                ("pwd", Mongo::PASSWORD.into()),
                 ("roles", Value::Array(vec!["root".into()])),
             ],
         )
@@ -250,7 +253,7 @@ impl MongoBuilder {
         self
     }
 
-    /// Requires a login. The user and the password are `test`, the role `root`.
+    /// Requires a login. The user is `test` with [`PASSWORD`](Mongo::PASSWORD) and the role `root`.
     #[must_use]
     pub fn auth(mut self) -> Self {
         self.auth = true;

@@ -14,6 +14,7 @@ use crate::folder::Folder;
 use crate::locate;
 use crate::ports::{Port, on_free_port};
 use crate::process::{Daemon, Launch, lifecycle, shared};
+use crate::secret;
 use responder::Responder;
 
 /// An nginx with routes made for testing clients.
@@ -29,8 +30,8 @@ use responder::Responder;
 /// | `/slow/N` | `slow`, N milliseconds later |
 /// | `/echo` | the request, head and body |
 /// | `/authorization`, `/x-api-key`, `/user-agent` | that header of the request |
-/// | `/basic` | `ok`, or 401 without the user `test` and the password `secret` |
-/// | `/bearer` | `ok`, or 401 without `Authorization: Bearer secret` |
+/// | `/basic` | `ok`, or 401 without the user `test` and the password [`PASSWORD`](Self::PASSWORD) |
+/// | `/bearer` | `ok`, or 401 without [`TOKEN`](Self::TOKEN) as bearer token |
 ///
 /// Connections are kept alive for a million requests and 75 idle seconds. On drop
 /// it is killed and its folder removed.
@@ -47,6 +48,11 @@ lifecycle!(Nginx);
 shared!(Nginx);
 
 impl Nginx {
+    /// Of the user `test` on `/basic`.
+    pub const PASSWORD: &str = secret!("basic");
+    /// The bearer token of `/bearer`.
+    pub const TOKEN: &str = secret!("bearer");
+
     /// Starts a server without TLS.
     pub fn start() -> Result<Self, Error> {
         Self::builder().start()
@@ -173,10 +179,12 @@ impl NginxBuilder {
                 );
             }
         }
-        folder.write("users", "test:{PLAIN}secret\n", None)?;
+        let users = format!("test:{{PLAIN}}{}\n", Nginx::PASSWORD);
+        folder.write("users", &users, None)?;
         Ok(CONFIG
             .replace("FOLDER", &folder_path.to_string())
             .replace("RESPONDER", &responder.port().to_string())
+            .replace("TOKEN", Nginx::TOKEN)
             .replace("PORT", &port.number().to_string())
             .replace("LISTEN_TLS", if self.tls.is_some() { " ssl" } else { "" })
             .replace("TLS", &tls)
@@ -201,7 +209,7 @@ http {
     keepalive_timeout 75s;
     limit_conn_zone $server_port zone=busy:1m;
     limit_conn_log_level info;
-    map $http_authorization $bearer { default 0; "Bearer secret" 1; }
+    map $http_authorization $bearer { default 0; "Bearer TOKEN" 1; }
     server {
         listen 127.0.0.1:PORTLISTEN_TLS backlog=4096;
         TLS

@@ -23,20 +23,40 @@ lifecycle!(RedisSentinel);
 impl RedisSentinel {
     /// Starts the five, and waits until the Sentinels know of one another.
     pub fn start() -> Result<Self, Error> {
+        Self::launch(&RedisBuilder::default(), &RedisBuilder::default())
+    }
+
+    /// The same where master and replica require one password, and the Sentinels another.
+    pub fn with_passwords(nodes: &str, sentinels: &str) -> Result<Self, Error> {
+        Self::launch(
+            &Redis::builder().password(nodes),
+            &Redis::builder().password(sentinels),
+        )
+    }
+
+    fn launch(node: &RedisBuilder, sentinel: &RedisBuilder) -> Result<Self, Error> {
+        let login = |option: &str, of: &RedisBuilder| match &of.password {
+            Some(password) => format!("{option} {password}\n"),
+            None => String::new(),
+        };
         let fast = [
             "--repl-diskless-sync-delay",
             "0",
             "--repl-ping-replica-period",
             "1",
         ];
-        let node = |args: &[&str]| {
+        let start = |args: &[&str]| {
+            let mut node = node.clone();
+            if let Some(password) = node.password.clone() {
+                node = node.arg("--masterauth").arg(password);
+            }
             args.iter()
                 .chain(&fast)
-                .fold(Redis::builder(), |builder, &arg| builder.arg(arg))
+                .fold(node, |node, &arg| node.arg(arg))
                 .start()
         };
-        let master = node(&[])?;
-        let replica = node(&["--replicaof", "127.0.0.1", &master.port().to_string()])?;
+        let master = start(&[])?;
+        let replica = start(&["--replicaof", "127.0.0.1", &master.port().to_string()])?;
         until("replication", || {
             Ok(replica
                 .cli(&["INFO", "replication"])?
@@ -45,14 +65,16 @@ impl RedisSentinel {
         let config = format!(
             "sentinel monitor {MASTER} 127.0.0.1 {} 2\n\
              sentinel down-after-milliseconds {MASTER} 500\n\
-             sentinel failover-timeout {MASTER} 2000\n",
-            master.port()
+             sentinel failover-timeout {MASTER} 2000\n{}{}",
+            master.port(),
+            login(&format!("sentinel auth-pass {MASTER}"), node),
+            login("sentinel sentinel-pass", sentinel),
         );
         let sentinels = (0..3)
             .map(|_| {
                 RedisBuilder {
                     sentinel_config: Some(config.clone()),
-                    ..RedisBuilder::default()
+                    ..sentinel.clone()
                 }
                 .start()
             })
