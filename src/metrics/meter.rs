@@ -11,15 +11,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use super::distribution::Distribution;
 use super::histogram::Histogram;
 use super::window::{BLOCK, FAILED, Window};
 use crate::sync::{AtomicU32, AtomicU64, fence};
 
-/// So often a reader tries to read while nothing is added; it takes a fraction of the time
+/// So often a reader tries at once to read while nothing is added; it takes a fraction of the time
 /// that a block of operations does.
-const TRIES: usize = 10_000;
+const TRIES: usize = 100;
+/// So often it tries again after a pause, in case the writer was interrupted while it added.
+const PATIENT_TRIES: usize = 300;
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// The counters of a slot.
 pub(crate) struct Meter {
@@ -120,11 +124,15 @@ impl Meter {
     /// Adds how long operations took to a distribution.
     pub(crate) fn read_response_time(&self, all: &mut Distribution) {
         let mut own = Distribution::default();
-        for _ in 0..TRIES {
+        for tried in 0..TRIES + PATIENT_TRIES {
             if self.try_read(&mut own) {
                 break;
             }
-            std::hint::spin_loop();
+            if tried < TRIES {
+                std::hint::spin_loop();
+            } else {
+                std::thread::sleep(PAUSE);
+            }
         }
         all.add(&own);
     }
