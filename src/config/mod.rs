@@ -32,6 +32,8 @@ mod plan;
 mod random;
 #[cfg(feature = "_net")]
 mod sealed;
+#[cfg(feature = "_net")]
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -39,15 +41,19 @@ mod text;
 #[cfg(feature = "_net")]
 mod url;
 mod vars;
+#[cfg(feature = "_net")]
+mod warnings;
 
 #[cfg(feature = "_net")]
 pub use self::check::PlannedPool;
 #[cfg(feature = "postgres")]
 pub(crate) use self::known::nearest_of;
 #[cfg(feature = "_net")]
-pub use self::layers::{Config, Setting, Value};
+pub use self::layers::{Config, Value};
 #[cfg(feature = "_net")]
 pub(crate) use self::plan::{Plan, PoolPlan};
+#[cfg(feature = "_net")]
+pub use self::settings::Setting;
 pub use self::source::Source;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
 pub(crate) use self::text::ESCAPED;
