@@ -214,6 +214,16 @@ pub struct PoolHealth {
     pub checked: Option<Duration>,
 }
 
+impl PoolHealth {
+    /// Down is no worse than degraded for a fleet that has another endpoint.
+    pub(crate) fn soften(&mut self) {
+        for reason in &mut self.reasons {
+            reason.health = reason.health.min(Health::Degraded);
+        }
+        self.health = self.health.min(Health::Degraded);
+    }
+}
+
 /// How one connection is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -74,6 +74,8 @@ mod latency;
 mod lend;
 mod roles;
 mod roster;
+#[cfg(feature = "_net")]
+mod settings;
 mod source;
 mod view;
 mod watch;
@@ -89,4 +91,6 @@ pub(crate) use self::endpoint::Endpoint;
 pub use self::fleet::{EndpointState, Fleet};
 #[cfg(feature = "batch")]
 pub(crate) use self::lend::Lent;
+#[cfg(feature = "_net")]
+pub(crate) use self::settings::{FleetSettings, is_wanted};
 pub use self::view::View;

@@ -34,12 +34,7 @@ impl<B: Backend> Member<B> {
         }
         match self.fleet.has_another(pool) {
             Some(false) => {}
-            Some(true) => {
-                for reason in &mut health.reasons {
-                    reason.health = reason.health.min(Health::Degraded);
-                }
-                health.health = Health::Degraded;
-            }
+            Some(true) => health.soften(),
             None => {
                 health.reasons.clear();
                 health.health = Health::Up;
@@ -69,10 +64,39 @@ impl<B: Backend> Watched for Member<B> {
     }
 
     fn close(&self, limit: Duration) -> Result<(), Error> {
-        self.fleet.retire();
         self.pool().close(limit)
     }
 
+    #[cfg(feature = "_net")]
+    fn fleet(&self) -> Option<&str> {
+        Some(self.fleet.name())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What a hub asks a fleet, whatever its backend.
+pub(super) trait WatchedFleet: Send + Sync {
+    fn retire(&self);
+    #[cfg(feature = "_net")]
+    fn name(&self) -> &str;
+    #[cfg(feature = "_net")]
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<B: Backend> WatchedFleet for Fleet<B> {
+    fn retire(&self) {
+        Fleet::retire(self);
+    }
+
+    #[cfg(feature = "_net")]
+    fn name(&self) -> &str {
+        Fleet::name(self)
+    }
+
+    #[cfg(feature = "_net")]
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -91,6 +115,7 @@ impl Hub {
     /// # }
     /// ```
     pub fn watch_fleet<B: Backend>(&self, fleet: &Fleet<B>) {
+        self.0.fleets.write().push(Arc::new(fleet.clone()));
         let hub = Arc::downgrade(&self.0);
         fleet.observe(move |fleet, pool| {
             if let Some(hub) = hub.upgrade() {
