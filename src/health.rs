@@ -215,6 +215,17 @@ pub struct PoolHealth {
 }
 
 impl PoolHealth {
+    pub(crate) fn has(&self, concern: Concern) -> bool {
+        self.reasons.iter().any(|reason| reason.concern == concern)
+    }
+
+    /// What is wrong in this respect is as it should be.
+    pub(crate) fn forgive(&mut self, concern: Concern) {
+        self.reasons.retain(|reason| reason.concern != concern);
+        let left = self.reasons.iter().map(|reason| reason.health);
+        self.health = left.max().unwrap_or_default();
+    }
+
     /// Down is no worse than degraded for a fleet that has another endpoint.
     pub(crate) fn soften(&mut self) {
         for reason in &mut self.reasons {

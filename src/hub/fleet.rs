@@ -10,7 +10,7 @@ use super::{Hub, Inner, Watched};
 use crate::backend::Backend;
 use crate::endpoints::Fleet;
 use crate::error::Error;
-use crate::health::{Health, PoolHealth};
+use crate::health::{Concern, Health, PoolHealth};
 use crate::pool::{Pool, PoolMetrics};
 
 /// The pool of one endpoint of a fleet. It keeps its place when the endpoint is removed, for the
@@ -26,9 +26,12 @@ impl<B: Backend> Member<B> {
         self.pool.lock().clone()
     }
 
-    /// A fleet does without an endpoint that is down, as long as there is another one; and one that
-    /// was removed is down on purpose.
+    /// A fleet does without an endpoint that is down, as long as there is another one; one that was
+    /// removed is down on purpose; and replicas take no writes on purpose, beside a primary.
     fn in_context(&self, pool: &Pool<B>, mut health: PoolHealth) -> PoolHealth {
+        if health.has(Concern::ReadOnly) && self.fleet.has_writer() {
+            health.forgive(Concern::ReadOnly);
+        }
         if health.health != Health::Down {
             return health;
         }
