@@ -102,7 +102,7 @@ impl Config {
             (asked.fleet.clone(), asked.health(answer))
         });
         let mut pools: Vec<_> = pools.collect();
-        do_without(&mut pools);
+        see_fleets(&mut pools);
         let pools = pools.into_iter().map(|(_, health)| health);
         Ok(HealthReport::new(pools.collect(), Vec::new()))
     }
@@ -211,13 +211,25 @@ impl Asked {
     }
 }
 
-/// A fleet does without a server that is down, as long as there is another one.
-fn do_without(pools: &mut [(Option<Arc<str>>, PoolHealth)]) {
-    let works = pools.iter().filter(|(_, pool)| pool.health != Health::Down);
-    let works: HashSet<_> = works.filter_map(|(fleet, _)| fleet.clone()).collect();
+/// A fleet does without a server that is down, as long as there is another one, and its replicas
+/// take no writes on purpose, beside a primary.
+fn see_fleets(pools: &mut [(Option<Arc<str>>, PoolHealth)]) {
+    let fleets_with = |fits: fn(&PoolHealth) -> bool| -> HashSet<Arc<str>> {
+        let fit = pools.iter().filter(|(_, pool)| fits(pool));
+        fit.filter_map(|(fleet, _)| fleet.clone()).collect()
+    };
+    let working = fleets_with(|pool| pool.health != Health::Down);
+    let writable = fleets_with(|pool| {
+        let service = pool.service.as_ref();
+        service.is_some_and(|service| service.writable == Some(true))
+    });
     for (fleet, pool) in pools {
-        if fleet.as_ref().is_some_and(|fleet| works.contains(fleet)) {
+        let Some(fleet) = fleet else { continue };
+        if working.contains(fleet) {
             pool.soften();
+        }
+        if writable.contains(fleet) {
+            pool.forgive(Concern::ReadOnly);
         }
     }
 }
@@ -249,12 +261,13 @@ fn trials<B: Backend<Error = Error>>(opening: Opening<B>) -> Vec<Trial> {
         }
         Opening::Fleet(plan) => {
             let fleet = Arc::clone(&plan.name);
+            let read_only = plan.is_read_only();
             let managers = plan.managers();
             managers
                 .map(|manager| {
                     let name = format!("{fleet}@{}", manager.endpoint());
-                    // Replicas are as they should be.
-                    trial(manager, name.into(), Some(Arc::clone(&fleet)), true)
+                    let fleet = Some(Arc::clone(&fleet));
+                    trial(manager, name.into(), fleet, read_only)
                 })
                 .collect()
         }

@@ -83,7 +83,7 @@ impl Vars<'_> {
         let ports = text.split(',').map(|port| port.trim().parse().ok());
         let ports: Option<Vec<u16>> = ports.map(|port| port.filter(|port| *port > 0)).collect();
         match ports {
-            None => self.mistake(name, &text, "1 to 65535"),
+            None => self.mistake(name, &text, "a port, 1 to 65535"),
             Some(ports) if ports.len() == 1 => return Some(vec![ports[0]; count]),
             Some(ports) if ports.len() == count => return Some(ports),
             Some(_) => {

@@ -19,6 +19,8 @@ use crate::security::Secret;
 /// and `mongodb_uri` are at the top. A table `[pools.NAME]` is a pool of this name, of which
 /// `backend` says the kind, with settings of that backend and of `[pool]` and `[batch]` for
 /// itself; in the environment these are `NAME_DB_PORT`, `NAME_POOL_MAX_CONNECTIONS`, and so on.
+/// Where its `balance` (`POOL_BALANCE`) names a strategy, it is a
+/// [fleet](crate::endpoints#from-a-configuration) of its servers.
 ///
 /// ```text
 /// database_url = "postgres://app@db.internal/shop?sslmode=verify-full"
@@ -33,6 +35,12 @@ use crate::security::Secret;
 /// user = "reports"
 /// password_file = "/run/secrets/reports"
 /// max_connections = 4
+///
+/// [pools.cache]
+/// backend = "redis"
+/// host = ["cache1.internal", "cache2.internal:6380"]
+/// ssl = true
+/// balance = "peak-ewma"
 /// ```
 ///
 /// Nothing is opened and no file but these is read before [`validate`](Self::validate) or

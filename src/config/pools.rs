@@ -91,6 +91,11 @@ impl<B: Backend> FleetPlan<B> {
         builder
     }
 
+    /// Whether it is meant for reading only.
+    pub(super) fn is_read_only(&self) -> bool {
+        (self.pool)().is_read_only()
+    }
+
     /// A manager for each server.
     pub(super) fn managers(self) -> impl Iterator<Item = B> {
         self.servers.into_iter().map(|server| server.manager)
