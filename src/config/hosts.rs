@@ -52,9 +52,10 @@ impl Vars<'_> {
         let text = self.text(name)?;
         let read = |item: &str| {
             // A path may contain anything.
-            let (host, port) = match item.starts_with('/') {
-                true => (item, None),
-                false => split_port(item),
+            let (host, port) = if item.starts_with('/') {
+                (item, None)
+            } else {
+                split_port(item)
             };
             let host = parse(host)?;
             match port {

@@ -54,7 +54,7 @@ pub(crate) use on_backend;
 
 /// What is to be opened.
 pub(crate) enum Opening<B: Backend> {
-    Pool(Builder<B>, B),
+    Pool(Box<Builder<B>>, B),
     Fleet(FleetPlan<B>),
 }
 
@@ -205,7 +205,7 @@ fn read<S: Service>(
     mistakes.extend(vars.into_mistakes());
     let mut servers = servers?;
     let Some(settings) = settings else {
-        return Some(Opening::Pool(builder, servers.pop()?.manager));
+        return Some(Opening::Pool(Box::new(builder), servers.pop()?.manager));
     };
     let mut addresses = HashSet::new();
     for server in &servers {

@@ -7,7 +7,6 @@ use super::balance::{
 };
 use super::builder::FleetBuilder;
 use super::ejection::Ejection;
-use super::roles::ReadRules;
 use crate::backend::Backend;
 use crate::config::Vars;
 
@@ -84,18 +83,14 @@ impl FleetSettings {
 
     /// A builder with these settings, and the weight of each server to come.
     pub(crate) fn builder<B: Backend>(self) -> (FleetBuilder<B>, impl Iterator<Item = f64>) {
-        let mut builder = FleetBuilder::default();
-        builder.balance = self.balance;
-        builder.ejection = self.ejection;
-        builder.attempt_timeout = self.attempt_timeout;
-        builder.reads = ReadRules {
-            max_lag: self.max_lag,
-            ..ReadRules::default()
+        let builder = FleetBuilder {
+            balance: self.balance,
+            ejection: self.ejection,
+            attempt_timeout: self.attempt_timeout,
+            ..FleetBuilder::default()
         };
-        (
-            builder,
-            self.weights.into_iter().chain(std::iter::repeat(1.0)),
-        )
+        let weights = self.weights.into_iter().chain(std::iter::repeat(1.0));
+        (builder.max_lag(self.max_lag), weights)
     }
 }
 

@@ -69,7 +69,9 @@ impl Hub {
             }
         }
         let fleets = self.0.fleets.read().clone();
-        fleets.iter().for_each(|fleet| fleet.retire());
+        for fleet in fleets {
+            fleet.retire();
+        }
         let pools = self.0.pools.read().clone();
         // None of them waits for another one to begin.
         let begun: Vec<_> = pools
