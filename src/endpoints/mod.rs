@@ -73,8 +73,10 @@
 //! | `POOL_SLOW_START` | 10 | over which time it comes back to its full share; 0 for at once |
 //! | `POOL_RESOLVE_INTERVAL` | none | for PostgreSQL and Redis: [each address](FleetBuilder::resolve) of a host name is an endpoint, and names are looked up again so often |
 //!
-//! Times are seconds. MongoDB, and Redis with Sentinel or Cluster, balance themselves and take none
-//! of this.
+//! Times are seconds. Leave `DB_TARGET_SESSION_ATTRS` as it is: the views tell primary and replicas
+//! apart. Where TLS is to check the name of a server that is looked up, its certificate must be
+//! good for the address. MongoDB, and Redis with Sentinel or Cluster, balance themselves and take
+//! none of this.
 //!
 //! # Invariants
 //!
