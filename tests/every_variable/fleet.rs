@@ -116,8 +116,11 @@ pub(super) fn replica_lag_limit() {
         let hub = hub(&config);
         let fleet = hub.fleet::<Postgres>("postgres").unwrap();
         let view = fleet.read();
-        comes("their lag", || {
-            fleet.endpoints().iter().any(|one| one.lag.is_some())
+        // While no primary is known, reads go to whoever is in service.
+        comes("what they are", || {
+            let endpoints = fleet.endpoints();
+            let is_known = |one: &EndpointState| one.lag.is_some() || one.writable == Some(true);
+            endpoints.iter().all(is_known)
         });
         let reply = view
             .execute(Sql::new("SELECT pg_is_in_recovery()::text"))
