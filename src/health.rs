@@ -214,6 +214,27 @@ pub struct PoolHealth {
     pub checked: Option<Duration>,
 }
 
+impl PoolHealth {
+    pub(crate) fn has(&self, concern: Concern) -> bool {
+        self.reasons.iter().any(|reason| reason.concern == concern)
+    }
+
+    /// What is wrong in this respect is as it should be.
+    pub(crate) fn forgive(&mut self, concern: Concern) {
+        self.reasons.retain(|reason| reason.concern != concern);
+        let left = self.reasons.iter().map(|reason| reason.health);
+        self.health = left.max().unwrap_or_default();
+    }
+
+    /// Down is no worse than degraded for a fleet that has another endpoint.
+    pub(crate) fn soften(&mut self) {
+        for reason in &mut self.reasons {
+            reason.health = reason.health.min(Health::Degraded);
+        }
+        self.health = self.health.min(Health::Degraded);
+    }
+}
+
 /// How one connection is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -250,6 +250,35 @@ fn a_server_that_is_down_is_told_beside_those_that_are_up() {
 }
 
 #[test]
+fn each_endpoint_of_a_fleet_is_a_row_and_one_may_be_down() {
+    let server = testbed::Redis::builder().password(MARK).start();
+    let server = server.expect("a server");
+    let (here, gone) = (server.port(), testbed::refused_port());
+    let hosts = format!("127.0.0.1:{here},127.0.0.1:{gone}");
+    let file = format!(
+        "[pools.cache]\nbackend = \"redis\"\nhost = \"{hosts}\"\npassword = \"{MARK}\"\n\
+         balance = \"peak-ewma\"\n"
+    );
+    let path = std::env::temp_dir().join(format!("millpond-fleet-{}.toml", std::process::id()));
+    std::fs::write(&path, file).expect("written");
+    let path = path.to_str().expect("UTF-8");
+    let ran = run(&["check", "--config", path], &[]);
+    ran.ends_with(3);
+    ran.says(&[
+        &format!("cache@127.0.0.1:{gone}/0 (127.0.0.1:{gone}/0): connection refused:"),
+        &format!("REDIS_HOST {hosts} {path}, line 3"),
+        "Of 2 servers, 1 is not as it should be.",
+    ]);
+    let shown = run(&["config", "--config", path], &[]);
+    shown.ends_with(0);
+    shown.says(&[
+        &format!("cache@127.0.0.1:{here}/0 redis"),
+        &format!("cache: POOL_BALANCE peak-ewma {path}, line 5"),
+    ]);
+    std::fs::remove_file(path).expect("removed");
+}
+
+#[test]
 fn the_table_tells_how_each_connection_is_encrypted() {
     let ca = testbed::Ca::new();
     let postgres = testbed::Postgres::builder().tls(&ca).start();

@@ -203,3 +203,107 @@ fn a_check_asks_every_server_once_and_within_its_time() {
     let error = wrong.check(Duration::from_secs(1)).expect_err("a mistake");
     assert_eq!(error.kind(), ErrorKind::Configuration);
 }
+
+#[test]
+fn several_servers_are_a_fleet() {
+    let primary = testbed::Postgres::start().expect("starts");
+    let replica = primary.replica().expect("a replica");
+    let sites = [(); 2].map(|()| testbed::Nginx::start().expect("starts"));
+    let file = format!(
+        r#"
+        [pool]
+        min_connections = 1
+
+        [pools.shop]
+        backend = "postgres"
+        host = ["127.0.0.1:{}", "127.0.0.1"]
+        port = {}
+        name = "postgres"
+        user = "test"
+        balance = "power-of-two"
+        ejection_time = 0.1
+
+        [pools.sites]
+        backend = "http"
+        url = ["{}", "{}"]
+        balance = "round-robin"
+
+        [pools.single]
+        backend = "http"
+        url = "{}"
+        "#,
+        replica.port(),
+        primary.port(),
+        sites[0].url(),
+        sites[1].url(),
+        sites[0].url(),
+    );
+    let config = Config::new().with_toml("test.toml", &file).expect("TOML");
+    let hub = Hub::from_config(&config).expect("good settings");
+    let shop = hub.fleet::<Postgres>("shop").expect("a fleet");
+    let create = Sql::new("CREATE TABLE orders (id int)");
+    shop.write().execute(create).expect("the primary takes it");
+    let sites_fleet = hub.fleet::<Http>("sites").expect("a fleet");
+    for _ in 0..4 {
+        let reply = sites_fleet.execute(HttpRequest::get("/")).expect("answers");
+        assert!(reply.is_success());
+    }
+
+    // Each endpoint is watched; replicas are as they should be.
+    let names = |number: usize, server: u16| {
+        let metrics = hub.metrics();
+        let name = metrics.pools[number].name.to_string();
+        assert!(name.contains(&format!(":{server}")), "{name}");
+        name
+    };
+    let shop_names = [names(0, replica.port()), names(1, primary.port())];
+    assert!(
+        shop_names[0].starts_with("shop@127.0.0.1:"),
+        "{shop_names:?}"
+    );
+    let begun = Instant::now();
+    let checked = |hub: &Hub| {
+        let pools = hub.health().pools;
+        pools.iter().all(|pool| pool.service.is_some())
+    };
+    while !checked(&hub) && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(hub.health().health, Health::Up, "{}", hub.health());
+
+    // One is a pool, the other is none, and both say so.
+    let told = |error: millpond::Error| error.to_string();
+    let error = told(hub.pool::<Postgres>("shop").expect_err("a fleet"));
+    assert!(error.contains("Hub::fleet"), "{error}");
+    let error = told(hub.pool::<Postgres>(&shop_names[0]).expect_err("one's"));
+    assert!(error.contains("an endpoint of the fleet `shop`"), "{error}");
+    let error = told(hub.fleet::<Http>("single").expect_err("a pool"));
+    assert!(error.contains("Hub::pool"), "{error}");
+    let error = told(hub.fleet::<Http>("shop").expect_err("another backend"));
+    assert!(error.contains("`shop` is none of http"), "{error}");
+    let error = told(hub.fleet::<Http>("nothing").expect_err("none"));
+    assert!(error.contains("there are single, shop, sites"), "{error}");
+
+    // A check has a row for each, and does without one of two.
+    sites[1].kill();
+    let report = config
+        .check(Duration::from_secs(10))
+        .expect("good settings");
+    let rows: Vec<_> = report.pools.iter().map(|pool| pool.health).collect();
+    let expected = [
+        Health::Up,
+        Health::Up,
+        Health::Up,
+        Health::Up,
+        Health::Degraded,
+    ];
+    assert_eq!(rows, expected, "{report}");
+    assert!(report.is_ready());
+    assert_eq!(*report.pools[0].pool, *shop_names[0]);
+
+    assert!(hub.shut_down(Duration::from_secs(5)).is_complete());
+    let late = shop
+        .get_timeout(Duration::from_millis(100))
+        .expect_err("closed");
+    assert_eq!(late.kind(), ErrorKind::Closed, "{late}");
+}

@@ -4,6 +4,7 @@
 //! and hangs up: no pool, no second attempt. Each runs on a thread of its own, which nobody waits
 //! for longer than was asked; what still hangs then ends by the backend's own timeouts.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,17 +16,18 @@ use serde::Serialize;
 
 use super::known::BACKENDS;
 use super::layers::Config;
-use super::plan::{Plan, PoolPlan};
+use super::plan::Plan;
+use super::pools::{Opening, PoolPlan, on_backend};
 use super::vars::refusal;
 use crate::backend::{Backend, Service};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::health::{Concern, Health, HealthReport, PoolHealth, Reason};
 
-/// A pool that a configuration names.
+/// A pool that a configuration names, or an endpoint of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlannedPool {
-    /// Its name.
+    /// Its name; `FLEET@ENDPOINT` for an endpoint of a fleet.
     pub pool: Arc<str>,
     /// The backend's name.
     pub backend: &'static str,
@@ -51,7 +53,8 @@ impl Config {
     /// [`Configuration`](ErrorKind::Configuration) with [all mistakes](Self::mistakes).
     pub fn plan(&self) -> Result<Vec<PlannedPool>, Error> {
         let plan = Plan::of(self).map_err(|mistakes| refusal(&mistakes))?;
-        Ok(plan.pools.iter().map(PoolPlan::planned).collect())
+        let trials = plan.pools.into_iter().flat_map(PoolPlan::trials);
+        Ok(trials.map(|trial| trial.pool).collect())
     }
 
     /// Connects to the server of each pool once, all at the same time, and asks it who it is:
@@ -81,12 +84,9 @@ impl Config {
         let mut pools: Vec<_> = plan
             .pools
             .into_iter()
+            .flat_map(PoolPlan::trials)
             .enumerate()
-            .map(|(number, pool)| {
-                let asked = Asked::new(&pool);
-                asked.ask(pool, number, to.clone());
-                (asked, None)
-            })
+            .map(|(number, trial)| (Asked::begin(trial, number, to.clone()), None))
             .collect();
         drop(to);
         // Over when all have answered, as then there is no sender left.
@@ -99,39 +99,42 @@ impl Config {
         }
         let pools = pools.into_iter().map(|(asked, answer)| {
             let answer = answer.unwrap_or_else(|| Err(asked.silent(timeout)));
-            asked.health(answer)
+            (asked.fleet.clone(), asked.health(answer))
         });
+        let mut pools: Vec<_> = pools.collect();
+        see_fleets(&mut pools);
+        let pools = pools.into_iter().map(|(_, health)| health);
         Ok(HealthReport::new(pools.collect(), Vec::new()))
     }
 }
 
 type Answer = (usize, Result<Service, Error>);
 
-/// A pool whose server is asked.
+/// A server that is asked.
 struct Asked {
     pool: PlannedPool,
+    fleet: Option<Arc<str>>,
     read_only: bool,
     /// Whether it was connected to.
     reached: Arc<AtomicBool>,
 }
 
 impl Asked {
-    fn new(plan: &PoolPlan) -> Self {
-        Self {
-            pool: plan.planned(),
-            read_only: plan.is_read_only(),
-            reached: Arc::default(),
-        }
-    }
-
     /// Asks on a thread of its own.
-    fn ask(&self, plan: PoolPlan, number: usize, to: Sender<Answer>) {
-        let reached = Arc::clone(&self.reached);
+    fn begin(trial: Trial, number: usize, to: Sender<Answer>) -> Self {
+        let reached = Arc::<AtomicBool>::default();
+        let asked = Self {
+            pool: trial.pool,
+            fleet: trial.fleet,
+            read_only: trial.read_only,
+            reached: Arc::clone(&reached),
+        };
+        let ask = trial.ask;
         let at_once = to.clone();
         let ask = move || {
             // Whoever asked may have left.
             let answer = |answer| drop(to.send((number, answer)));
-            let tried = catch_unwind(AssertUnwindSafe(|| plan.try_out(&reached, answer)));
+            let tried = catch_unwind(AssertUnwindSafe(|| ask(&reached, &answer)));
             if tried.is_err() {
                 let message = "the driver panicked; its message is on standard error";
                 answer(Err(Error::new(ErrorKind::Other, Phase::Connect, message)));
@@ -143,6 +146,7 @@ impl Asked {
             let error = Error::new(ErrorKind::ResourceLimit, Phase::Connect, message);
             drop(at_once.send((number, Err(error))));
         }
+        asked
     }
 
     /// The time was over.
@@ -207,53 +211,90 @@ impl Asked {
     }
 }
 
-/// Calls a function with the builder and the manager, whatever the backend.
-macro_rules! on_backend {
-    ($plan:expr, |$builder:ident, $manager:ident| $call:expr) => {
-        match $plan {
-            #[cfg(feature = "postgres")]
-            PoolPlan::Postgres($builder, $manager) => $call,
-            #[cfg(feature = "redis")]
-            PoolPlan::Redis($builder, $manager) => $call,
-            #[cfg(feature = "mongodb")]
-            PoolPlan::MongoDb($builder, $manager) => $call,
-            #[cfg(feature = "http")]
-            PoolPlan::Http($builder, $manager) => $call,
-        }
+/// A fleet does without a server that is down, as long as there is another one, and its replicas
+/// take no writes on purpose, beside a primary.
+fn see_fleets(pools: &mut [(Option<Arc<str>>, PoolHealth)]) {
+    let fleets_with = |fits: fn(&PoolHealth) -> bool| -> HashSet<Arc<str>> {
+        let fit = pools.iter().filter(|(_, pool)| fits(pool));
+        fit.filter_map(|(fleet, _)| fleet.clone()).collect()
     };
+    let working = fleets_with(|pool| pool.health != Health::Down);
+    let writable = fleets_with(|pool| {
+        let service = pool.service.as_ref();
+        service.is_some_and(|service| service.writable == Some(true))
+    });
+    for (fleet, pool) in pools {
+        let Some(fleet) = fleet else { continue };
+        if working.contains(fleet) {
+            pool.soften();
+        }
+        if writable.contains(fleet) {
+            pool.forgive(Concern::ReadOnly);
+        }
+    }
+}
+
+/// Reports to this how the server is. It is told of as soon as it is connected to.
+type Ask = Box<dyn FnOnce(&AtomicBool, &dyn Fn(Result<Service, Error>)) + Send>;
+
+/// A server that is to be asked.
+struct Trial {
+    pool: PlannedPool,
+    /// The fleet that it is an endpoint of, if it is.
+    fleet: Option<Arc<str>>,
+    read_only: bool,
+    ask: Ask,
 }
 
 impl PoolPlan {
-    fn planned(&self) -> PlannedPool {
-        on_backend!(self, |builder, manager| PlannedPool {
-            pool: builder
-                .given_name()
-                .unwrap_or_else(|| self.backend().into()),
-            backend: self.backend(),
-            endpoint: manager.endpoint().into(),
-        })
-    }
-
-    fn is_read_only(&self) -> bool {
-        on_backend!(self, |builder, _manager| builder.is_read_only())
-    }
-
-    /// Hands the answer over before it hangs up, which may take its time.
-    fn try_out(self, reached: &AtomicBool, answer: impl Fn(Result<Service, Error>)) {
-        on_backend!(self, |_builder, manager| try_out(&manager, reached, answer));
+    /// One for each server.
+    fn trials(self) -> Vec<Trial> {
+        on_backend!(self, |opening| trials(opening))
     }
 }
 
-fn try_out<B: Backend<Error = Error>>(
-    manager: &B,
-    reached: &AtomicBool,
-    answer: impl Fn(Result<Service, Error>),
-) {
-    match manager.connect() {
-        Err(error) => answer(Err(error)),
-        Ok(mut connection) => {
-            reached.store(true, Relaxed);
-            answer(manager.check(&mut connection));
+fn trials<B: Backend<Error = Error>>(opening: Opening<B>) -> Vec<Trial> {
+    match opening {
+        Opening::Pool(builder, manager) => {
+            let name = builder.given_name().unwrap_or_else(|| B::NAME.into());
+            vec![trial(manager, name, None, builder.is_read_only())]
         }
+        Opening::Fleet(plan) => {
+            let fleet = Arc::clone(&plan.name);
+            let read_only = plan.is_read_only();
+            let managers = plan.managers();
+            managers
+                .map(|manager| {
+                    let name = format!("{fleet}@{}", manager.endpoint());
+                    let fleet = Some(Arc::clone(&fleet));
+                    trial(manager, name.into(), fleet, read_only)
+                })
+                .collect()
+        }
+    }
+}
+
+fn trial<B: Backend<Error = Error>>(
+    manager: B,
+    name: Arc<str>,
+    fleet: Option<Arc<str>>,
+    read_only: bool,
+) -> Trial {
+    Trial {
+        pool: PlannedPool {
+            pool: name,
+            backend: B::NAME,
+            endpoint: manager.endpoint().into(),
+        },
+        fleet,
+        read_only,
+        ask: Box::new(move |reached, answer| match manager.connect() {
+            Err(error) => answer(Err(error)),
+            Ok(mut connection) => {
+                reached.store(true, Relaxed);
+                // Before it hangs up, which may take its time.
+                answer(manager.check(&mut connection));
+            }
+        }),
     }
 }

@@ -1,19 +1,15 @@
 //! Settings in layers.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::known::{BACKENDS, KNOWN, OF_PROCESS, SHARED, known, nearest, parts};
+use super::known::{SHARED, known, nearest};
 use super::plan::Plan;
-use super::sealed::{self, KEY, Protection};
 use super::source::Source;
-use super::text::{PEM, shown};
+use super::text::shown;
 use super::vars::{Found, Mistake, Vars, refusal};
 use crate::error::Error;
-use crate::security::{SealingKey, Secret};
+use crate::security::Secret;
 
 /// The settings of a program: its pools, and all that belongs to them.
 ///
@@ -23,6 +19,8 @@ use crate::security::{SealingKey, Secret};
 /// and `mongodb_uri` are at the top. A table `[pools.NAME]` is a pool of this name, of which
 /// `backend` says the kind, with settings of that backend and of `[pool]` and `[batch]` for
 /// itself; in the environment these are `NAME_DB_PORT`, `NAME_POOL_MAX_CONNECTIONS`, and so on.
+/// Where its `balance` (`POOL_BALANCE`) names a strategy, it is a
+/// [fleet](crate::endpoints#from-a-configuration) of its servers.
 ///
 /// ```text
 /// database_url = "postgres://app@db.internal/shop?sslmode=verify-full"
@@ -37,6 +35,12 @@ use crate::security::{SealingKey, Secret};
 /// user = "reports"
 /// password_file = "/run/secrets/reports"
 /// max_connections = 4
+///
+/// [pools.cache]
+/// backend = "redis"
+/// host = ["cache1.internal", "cache2.internal:6380"]
+/// ssl = true
+/// balance = "peak-ewma"
 /// ```
 ///
 /// Nothing is opened and no file but these is read before [`validate`](Self::validate) or
@@ -115,20 +119,6 @@ impl From<Secret> for Value {
     fn from(value: Secret) -> Self {
         Self(value)
     }
-}
-
-/// A setting as it counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Setting {
-    /// The pool whose setting it is, unless it is everybody's.
-    pub pool: Option<Arc<str>>,
-    /// The variable.
-    pub variable: &'static str,
-    /// Its value; sealed or `***` for a secret one; `None` for none, and where a URL says it.
-    pub value: Option<String>,
-    /// Where that comes from.
-    pub source: Source,
 }
 
 impl Config {
@@ -243,141 +233,6 @@ impl Config {
         Plan::of(self).err().unwrap_or_default()
     }
 
-    /// What looks like a mistake, but may be meant: variables of the environment with our
-    /// prefixes that nobody knows, and settings of a backend that is not on.
-    pub fn warnings(&self) -> Vec<String> {
-        let prefixes: Vec<_> = self.pools().keys().map(|pool| prefix_of(pool)).collect();
-        let mut warnings = Vec::new();
-        let environments = self.layers.iter().filter_map(|layer| match layer {
-            Layer::Environment(environment) => Some(environment),
-            Layer::Values(_) => None,
-        });
-        for name in environments.flat_map(|environment| environment.names()) {
-            if known(&name).is_some() {
-                continue;
-            }
-            let own = prefixes.iter().find_map(|prefix| {
-                let rest = name.strip_prefix(prefix)?;
-                has_our_prefix(rest).then_some(rest)
-            });
-            let variable = own.unwrap_or(&name);
-            if has_our_prefix(variable) && known(variable).is_none() && variable != "HTTP_PROXY" {
-                let hint = nearest(variable).map(|near| format!("; is it {near}?"));
-                let hint = hint.unwrap_or_default();
-                let name = shown(&name);
-                warnings.push(format!("the variable {name} is not known{hint}"));
-            }
-        }
-        warnings.extend(BACKENDS.iter().filter_map(|backend| self.unused(*backend)));
-        warnings
-    }
-
-    /// The first setting of a backend that nothing switches on, nor off.
-    fn unused(&self, (backend, prefix, url): (&str, &str, &str)) -> Option<String> {
-        let is_set = |name: &str| self.find_shared(name).is_some();
-        let secret_is_set = |name: &str| is_set(name) || is_set(&format!("{name}_FILE"));
-        let (switched, how) = match backend {
-            "postgres" => (
-                secret_is_set(url) || is_set("DB_HOST") || is_set("DB_NAME"),
-                format!("DB_HOST, DB_NAME or {url}"),
-            ),
-            "http" => (
-                is_set("HTTP_ENABLED"),
-                "HTTP_ENABLED=true and HTTP_BASE_URL".to_owned(),
-            ),
-            _ => (
-                secret_is_set(url) || is_set(&format!("{prefix}ENABLED")),
-                format!("{prefix}ENABLED=true or {url}"),
-            ),
-        };
-        if switched {
-            return None;
-        }
-        let mut own = KNOWN.iter().filter(|known| known.name.starts_with(prefix));
-        let unused = own.find(|known| secret_is_set(known.name))?.name;
-        Some(format!(
-            "{unused} is set, but no {backend} pool is: set {how} too"
-        ))
-    }
-
-    /// Every setting as it counts: those of everybody, and those of each pool with a name that
-    /// are set for it.
-    ///
-    /// Secrets, and of URLs the passwords, are sealed with `SECURITY_ENCRYPTION_KEY`, and so are
-    /// others at each call; without a key, or with `SECURITY_ENCRYPT_PASSWORDS=false`, they are
-    /// `***`. The key itself, and what is in the file that a `NAME_FILE` names, are always that.
-    pub fn settings(&self) -> Vec<Setting> {
-        let key = Protection::from_vars(&mut self.vars()).key;
-        self.settings_with(key.as_ref())
-    }
-
-    fn settings_with(&self, key: Option<&SealingKey>) -> Vec<Setting> {
-        let everybody = KNOWN
-            .iter()
-            .map(|known| self.setting(None, known.name, key));
-        let mut settings: Vec<_> = everybody.collect();
-        for pool in self.pools().into_keys() {
-            let own = KNOWN
-                .iter()
-                .filter(|known| self.find_own(&pool, known.name).is_some());
-            settings.extend(own.map(|known| self.setting(Some(&pool), known.name, key)));
-        }
-        settings
-    }
-
-    fn setting(
-        &self,
-        pool: Option<&Arc<str>>,
-        variable: &'static str,
-        key: Option<&SealingKey>,
-    ) -> Setting {
-        let key = key.filter(|_| variable != KEY);
-        let known = known(variable);
-        let is_secret = known.is_some_and(|known| known.secret);
-        let default = known.map_or("", |known| known.default);
-        // Empty is unset, whoever says so.
-        let find = |name: &str| {
-            let found = match pool {
-                Some(pool) => self.find_own(pool, name),
-                None => self.find_shared(name),
-            };
-            found.filter(|found| found.text.as_ref().is_none_or(|text| !text.is_empty()))
-        };
-        let given = find(variable);
-        let said = parts_of(variable).and_then(|url| {
-            let given = find(url).or_else(|| find(&format!("{url}_FILE")))?;
-            Some((given.rank, given.source))
-        });
-        let file = is_secret
-            .then(|| find(&format!("{variable}_FILE")))
-            .flatten();
-        let rank = |found: &Option<Found>| found.as_ref().map(|found| found.rank);
-        let own = rank(&given).max(rank(&file));
-        let said = said.filter(|(rank, _)| own < Some(*rank));
-        let (value, source) = if let Some((_, url)) = said {
-            (None, Some(url))
-        } else if rank(&file) > rank(&given) {
-            (Some("***".to_owned()), file.map(|file| file.source))
-        } else if let Some(found) = given {
-            let text = found.text.unwrap_or_default();
-            let is_url = BACKENDS.iter().any(|(_, _, url)| *url == variable);
-            let value = match (is_secret, is_url) {
-                (true, true) => sealed::shown_url(&text, key),
-                (true, false) => sealed::shown(&text, key),
-                (false, _) => plain(variable, &text),
-            };
-            (Some(value), Some(found.source))
-        } else {
-            (Some(default.to_owned()), None)
-        };
-        Setting {
-            pool: pool.cloned(),
-            variable,
-            value: value.filter(|value| !value.is_empty()),
-            source: source.unwrap_or(Source::Default),
-        }
-    }
-
     /// The pools that have a name, with their backends.
     pub(super) fn pools(&self) -> BTreeMap<Arc<str>, (String, Source)> {
         let mut pools = BTreeMap::new();
@@ -437,11 +292,11 @@ impl Config {
         })
     }
 
-    fn find_shared(&self, name: &str) -> Option<Found> {
+    pub(super) fn find_shared(&self, name: &str) -> Option<Found> {
         self.find(None, name, name)
     }
 
-    fn find_own(&self, pool: &str, name: &str) -> Option<Found> {
+    pub(super) fn find_own(&self, pool: &str, name: &str) -> Option<Found> {
         self.find(Some(pool), name, &format!("{}{name}", prefix_of(pool)))
     }
 
@@ -469,22 +324,6 @@ impl Config {
     }
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = |setting: &Setting| setting.source != Source::Default;
-        let said: Vec<_> = self.settings_with(None).into_iter().filter(said).collect();
-        // What a torn line makes a backend need not be one.
-        let mut pools = self.pools();
-        for (backend, _) in pools.values_mut() {
-            *backend = shown(backend);
-        }
-        f.debug_struct("Config")
-            .field("pools", &pools)
-            .field("settings", &said)
-            .finish()
-    }
-}
-
 /// A mistake: this variable is not known.
 pub(super) fn unknown(variable: &str, source: &Source) -> Mistake {
     let hint = match nearest(variable) {
@@ -496,12 +335,6 @@ pub(super) fn unknown(variable: &str, source: &Source) -> Mistake {
         value: String::new(),
         accepted: format!("{} ({source}) is not known; {hint}", shown(variable)),
     }
-}
-
-/// The URL that says what this variable says.
-fn parts_of(variable: &str) -> Option<&'static str> {
-    let mut urls = BACKENDS.iter().map(|(_, _, url)| *url);
-    urls.find(|url| parts(url).contains(&variable))
 }
 
 /// Whether a pool may be called so: its name is in variables, metrics and threads.
@@ -524,19 +357,4 @@ pub(super) fn prefix_of(pool: &str) -> String {
     let fits = |letter: char| letter.is_ascii_alphanumeric();
     let upper = upper.replace(|letter| !fits(letter), "_");
     format!("{upper}_")
-}
-
-fn has_our_prefix(name: &str) -> bool {
-    let backends = BACKENDS.iter().map(|(_, prefix, _)| prefix);
-    let all = backends.chain(&SHARED).chain(&OF_PROCESS);
-    all.into_iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// The value of a variable that is not secret, unless somebody put a URL with a password there.
-fn plain(variable: &str, text: &str) -> String {
-    let is_secret = text.contains('@') || text.contains("://") || text.contains(PEM);
-    if is_secret && variable != "HTTP_USER_AGENT" {
-        return "***".to_owned();
-    }
-    text.to_owned()
 }

@@ -14,12 +14,16 @@
 mod check;
 #[cfg(all(feature = "toml", feature = "_net"))]
 mod file;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
+mod hosts;
 #[cfg(feature = "_net")]
 mod known;
 #[cfg(feature = "_net")]
 mod layers;
 #[cfg(feature = "_net")]
 mod plan;
+#[cfg(feature = "_net")]
+mod pools;
 #[cfg(all(
     test,
     feature = "postgres",
@@ -32,6 +36,10 @@ mod plan;
 mod random;
 #[cfg(feature = "_net")]
 mod sealed;
+#[cfg(feature = "_net")]
+mod service;
+#[cfg(feature = "_net")]
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -39,29 +47,37 @@ mod text;
 #[cfg(feature = "_net")]
 mod url;
 mod vars;
+#[cfg(feature = "_net")]
+mod warnings;
 
 #[cfg(feature = "_net")]
 pub use self::check::PlannedPool;
 #[cfg(feature = "postgres")]
 pub(crate) use self::known::nearest_of;
 #[cfg(feature = "_net")]
-pub use self::layers::{Config, Setting, Value};
+pub use self::layers::{Config, Value};
 #[cfg(feature = "_net")]
-pub(crate) use self::plan::{Plan, PoolPlan};
+pub(crate) use self::plan::Plan;
+#[cfg(feature = "_net")]
+pub(crate) use self::pools::{Opening, PoolPlan, on_backend};
+#[cfg(feature = "_net")]
+pub use self::settings::Setting;
 pub use self::source::Source;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
 pub(crate) use self::text::ESCAPED;
-#[cfg(feature = "mongodb")]
-pub(crate) use self::text::shown;
-#[cfg(feature = "_net")]
-pub(crate) use self::text::{Login, Plain, login, shown_path};
+#[cfg(any(feature = "mongodb", all(feature = "exporter", feature = "_net")))]
+pub(crate) use self::text::bare;
 #[cfg(any(
     feature = "postgres",
     feature = "redis",
     feature = "mongodb",
     all(feature = "exporter", feature = "_net")
 ))]
-pub(crate) use self::text::{bare, is_host};
+pub(crate) use self::text::is_host;
+#[cfg(feature = "mongodb")]
+pub(crate) use self::text::shown;
+#[cfg(feature = "_net")]
+pub(crate) use self::text::{Login, Plain, login, shown_path};
 pub use self::vars::Mistake;
 #[cfg(feature = "_net")]
 pub(crate) use self::vars::refusal;

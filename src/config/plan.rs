@@ -4,22 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::known::{BACKENDS, is_of_pool, known};
 use super::layers::{Config, Layer, is_name, prefix_of};
+use super::pools::{PoolPlan, Scope};
 use super::sealed::Protection;
-use super::text::{shown, shown_path};
-use super::vars::{Mistake, Vars};
+use super::text::shown;
+use super::vars::Mistake;
 #[cfg(feature = "audit")]
 use crate::audit::AuditBuilder;
-#[cfg(feature = "http")]
-use crate::backend::http::{Http, HttpConfig};
-#[cfg(feature = "mongodb")]
-use crate::backend::mongodb::{MongoDb, MongoDbConfig};
-#[cfg(feature = "postgres")]
-use crate::backend::postgres::{Postgres, PostgresConfig};
-#[cfg(feature = "redis")]
-use crate::backend::redis::{Redis, RedisConfig};
-use crate::error::Error;
 use crate::logging::Switches;
-use crate::pool::Builder;
 use crate::resources::Limits;
 
 /// Everything that has to be opened and set.
@@ -33,27 +24,6 @@ pub(crate) struct Plan {
     pub(crate) audit: Option<AuditBuilder>,
 }
 
-/// A pool, ready to be opened.
-pub(crate) enum PoolPlan {
-    #[cfg(feature = "postgres")]
-    Postgres(Builder<Postgres>, Postgres),
-    #[cfg(feature = "redis")]
-    Redis(Builder<Redis>, Redis),
-    #[cfg(feature = "mongodb")]
-    MongoDb(Builder<MongoDb>, MongoDb),
-    #[cfg(feature = "http")]
-    Http(Builder<Http>, Http),
-}
-
-/// The variables of one pool.
-#[derive(Clone, Copy)]
-enum Scope<'a> {
-    /// Those of everybody: the pool is named after its backend.
-    Everybody,
-    /// Its own.
-    Pool(&'a str),
-}
-
 impl Plan {
     /// Reads everything.
     pub(crate) fn of(config: &Config) -> Result<Self, Vec<Mistake>> {
@@ -65,7 +35,12 @@ impl Plan {
         }
         let mut pools = Vec::new();
         for (backend, ..) in BACKENDS {
-            pools.extend(pool(config, Scope::Everybody, backend, &mut mistakes));
+            pools.extend(PoolPlan::read(
+                config,
+                Scope::Everybody,
+                backend,
+                &mut mistakes,
+            ));
         }
         let taken: Vec<_> = pools.iter().map(PoolPlan::backend).collect();
         let named = config.pools();
@@ -100,7 +75,8 @@ impl Plan {
                 )));
             }
             mistakes.extend(strangers(config, name, backend));
-            pools.extend(pool(config, Scope::Pool(name), backend, &mut mistakes));
+            let scope = Scope::Pool(name);
+            pools.extend(PoolPlan::read(config, scope, backend, &mut mistakes));
         }
         for (name, source) in config.without_backend() {
             mistakes.push(free(format!(
@@ -164,142 +140,10 @@ fn strangers(config: &Config, name: &str, backend: &str) -> Vec<Mistake> {
     .collect()
 }
 
-/// The pool of this scope, if there is to be one and nothing is wrong with it.
-fn pool(
-    config: &Config,
-    scope: Scope<'_>,
-    backend: &str,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<PoolPlan> {
-    match backend {
-        #[cfg(feature = "postgres")]
-        "postgres" => {
-            let read = PostgresConfig::from_vars;
-            let (builder, manager) =
-                read_pool(config, scope, backend, read, Postgres::new, mistakes)?;
-            Some(PoolPlan::Postgres(builder, manager))
-        }
-        #[cfg(feature = "redis")]
-        "redis" => {
-            let read = RedisConfig::from_vars;
-            let (builder, manager) = read_pool(config, scope, backend, read, Redis::new, mistakes)?;
-            Some(PoolPlan::Redis(builder, manager))
-        }
-        #[cfg(feature = "mongodb")]
-        "mongodb" => {
-            let read = MongoDbConfig::from_vars;
-            let (builder, manager) =
-                read_pool(config, scope, backend, read, MongoDb::new, mistakes)?;
-            Some(PoolPlan::MongoDb(builder, manager))
-        }
-        #[cfg(feature = "http")]
-        "http" => {
-            let read = HttpConfig::from_vars;
-            let (builder, manager) = read_pool(config, scope, backend, read, Http::new, mistakes)?;
-            Some(PoolPlan::Http(builder, manager))
-        }
-        _ => {
-            if let Scope::Pool(name) = scope {
-                mistakes.push(free(format!(
-                    "pool {name} needs the feature `{backend}` of millpond, which is not on"
-                )));
-            }
-            None
-        }
-    }
-}
-
-fn read_pool<'a, C, M: r2d2::ManageConnection>(
-    config: &'a Config,
-    scope: Scope<'a>,
-    backend: &'a str,
-    read: impl FnOnce(&mut Vars<'a>) -> Option<C>,
-    manager: impl FnOnce(C) -> Result<M, Error>,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<(Builder<M>, M)> {
-    let (mut vars, name) = match scope {
-        Scope::Everybody => (config.vars(), backend),
-        Scope::Pool(name) => (config.vars_of(name), name),
-    };
-    let service = read(&mut vars);
-    if service.is_none() && matches!(scope, Scope::Everybody) {
-        mistakes.extend(vars.into_mistakes());
-        return None;
-    }
-    let builder = Builder::from_vars(&mut vars).name(name);
-    let found = BACKENDS.iter().find(|(known, ..)| *known == backend);
-    let (prefix, url) = found.map_or(("", ""), |(_, prefix, url)| (prefix, url));
-    let is_off = vars.flag(&format!("{prefix}ENABLED")) == Some(false);
-    #[cfg(feature = "batch")]
-    crate::batch::check(&mut vars);
-    let is_good = vars.is_good();
-    let Some(service) = service else {
-        mistakes.extend(vars.into_mistakes());
-        if is_off {
-            return None;
-        }
-        mistakes.push(free(format!(
-            "pool {name} has no server: set its host, or {url}"
-        )));
-        return None;
-    };
-    // The manager reads certificates and keys.
-    let manager = is_good.then(|| manager(service));
-    if let Some(Err(error)) = &manager {
-        match file_of(&mut vars, prefix, url, error.message()) {
-            Some((variable, value)) => {
-                let accepted = format!("PEM files ({})", error.message());
-                vars.mistake(&variable, &value, &accepted);
-            }
-            None => mistakes.push(free(format!("pool {name}: {}", error.message()))),
-        }
-    }
-    mistakes.extend(vars.into_mistakes());
-    Some((builder, manager?.ok()?))
-}
-
-/// The variable that names the file of which this message tells, and its value.
-fn file_of(
-    vars: &mut Vars<'_>,
-    prefix: &str,
-    url: &str,
-    message: &str,
-) -> Option<(String, String)> {
-    let files = ["SSL_CA_FILE", "SSL_CERT_FILE", "SSL_KEY_FILE"];
-    let named = files.iter().find_map(|file| {
-        let variable = format!("{prefix}{file}");
-        let path = vars.text(&variable)?;
-        message
-            .contains(&shown_path(path.as_ref()))
-            .then_some((variable, path))
-    });
-    let in_url = |vars: &mut Vars<'_>| {
-        vars.secret_text(url)?;
-        Some((url.to_owned(), "***".to_owned()))
-    };
-    named.or_else(|| in_url(vars))
-}
-
-fn free(text: String) -> Mistake {
+pub(super) fn free(text: String) -> Mistake {
     Mistake {
         setting: String::new(),
         value: String::new(),
         accepted: text,
-    }
-}
-
-impl PoolPlan {
-    /// The backend's name, which is the pool's unless it has one of its own.
-    pub(super) fn backend(&self) -> &'static str {
-        match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres(..) => "postgres",
-            #[cfg(feature = "redis")]
-            Self::Redis(..) => "redis",
-            #[cfg(feature = "mongodb")]
-            Self::MongoDb(..) => "mongodb",
-            #[cfg(feature = "http")]
-            Self::Http(..) => "http",
-        }
     }
 }

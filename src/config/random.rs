@@ -68,9 +68,29 @@ url = "mongodb://app:kanarienvogel@localhost:27017/shop?authSource=admin&w=major
 backend = "http"
 url = "http://localhost:8080/v1"
 bearer_token = "kanarienvogel"
+[pools.nodes]
+backend = "redis"
+host = ["localhost:6379", "[::1]", "127.0.0.1"]
+port = [6380, 6381, 6382]
+password = "kanarienvogel"
+balance = "weighted"
+weights = [1, 2.5, 1e3]
+ejection_time = 0.5
+slow_start = 0
+[pools.shops]
+backend = "http"
+url = ["https://app:kanarienvogel@a.internal/v1", "https://b:kanarienvogel@b.internal"]
+balance = "peak-ewma"
+attempt_timeout = 1
+[pools.replicas]
+backend = "postgres"
+url = "postgres://app:kanarienvogel@localhost:5433,127.0.0.1/d"
+balance = "round-robin"
+replica_lag_limit = 5
+resolve_interval = 30
 "#;
 
-const URLS: [&str; 14] = [
+const URLS: [&str; 15] = [
     "postgres://app:kanarienvogel@db1:5433,[::1],%2Frun%2Fpg/d%20b?sslmode=verify-full&connect_timeout=7",
     "postgresql://app:kanarienvogel@localhost/app?target_session_attrs=read-write&application_name=x",
     "postgres:///app?host=/run/postgresql&user=app&password=kanarienvogel&options=-c%20a=b",
@@ -85,10 +105,11 @@ const URLS: [&str; 14] = [
     "https://app:kanarienvogel@api.example.com:8443/v1/",
     "http://localhost:8080",
     "http://[::1]/a%20b",
+    "https://app:kanarienvogel@a.internal:8443/v1, http://u:kanarienvogel@localhost,https://b",
 ];
 
 /// What is put into texts and values.
-const PIECES: [&str; 61] = [
+const PIECES: [&str; 67] = [
     "",
     " ",
     "\0",
@@ -145,6 +166,12 @@ const PIECES: [&str; 61] = [
     "true",
     "maybe",
     "localhost",
+    ",http://",
+    ",localhost:1",
+    "none",
+    "weighted",
+    "round-robin",
+    "1,2",
     "a=1\n",
     "[pools.x]\n",
     "backend=\"http\"\n",
@@ -289,6 +316,14 @@ impl Case {
             if self.rng.bool() {
                 pairs.push((switch.to_owned(), "true".to_owned()));
             }
+        }
+        if self.rng.bool() {
+            let all = ["weighted", "random", "peak-ewma", "none"];
+            pairs.push(("POOL_BALANCE".to_owned(), self.any(&all).to_owned()));
+            let hosts = ["DB_HOST", "REDIS_HOST", "REDIS_SENTINELS"];
+            let hosts = self.any(&hosts).to_owned();
+            let list = self.mutated("localhost,127.0.0.1:5433,[::1]:1,::2");
+            pairs.push((hosts, list));
         }
         for _ in 0..self.rng.usize(..12) {
             let name = self.name();

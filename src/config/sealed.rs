@@ -3,8 +3,10 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "http")]
+use super::hosts::MOST_SERVERS;
 use super::layers::Config;
-use super::url::{Parts, masked};
+use super::url::{Parts, listed, masked};
 use super::vars::Vars;
 use crate::error::Error;
 use crate::security::{FORM, SEALED, SealingKey, Secret};
@@ -61,6 +63,24 @@ impl Vars<'_> {
             self.mistake(&setting, "***", FORM);
         }
         key.ok()
+    }
+
+    /// The secret URLs in a list with commas. All of it may be sealed, or the password in each.
+    #[cfg(feature = "http")]
+    pub(crate) fn secret_urls(&mut self, name: &str) -> Option<Vec<Secret>> {
+        let (setting, mut text) = self.written(name)?;
+        if text.expose().trim_start().starts_with(SEALED) {
+            text = self.open(&setting, text)?;
+        }
+        let urls = listed(text.expose());
+        if urls.len() > MOST_SERVERS {
+            let accepted = format!("at most {MOST_SERVERS} URLs");
+            self.mistake(&setting, "***", &accepted);
+            return None;
+        }
+        let urls = urls.into_iter();
+        urls.map(|url| self.open(&setting, Secret::from(url)))
+            .collect()
     }
 
     /// The secret itself, where it, or the password in this URL, is sealed.
@@ -127,8 +147,13 @@ pub(super) fn shown(secret: &str, key: Option<&SealingKey>) -> String {
     }
 }
 
-/// The same of a URL: of its password alone, where that is certain to be all.
+/// The same of a URL, or of several: of its password alone, where that is certain to be all.
 pub(super) fn shown_url(secret: &str, key: Option<&SealingKey>) -> String {
+    let urls = listed(secret);
+    if urls.len() > 1 && urls.iter().all(|url| masked(url).is_some()) {
+        let shown: Vec<_> = urls.iter().map(|url| shown_url(url, key)).collect();
+        return shown.join(",");
+    }
     match (masked(secret), Parts::of(secret)) {
         (None, _) => shown(secret, key),
         (Some(_), Some(url)) if key.is_some() => url.with_password(&shown(&url.password, key)),

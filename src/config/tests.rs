@@ -160,6 +160,7 @@ host = "localhost"
             let _ = MongoDbConfig::from_vars(&mut vars);
             let _ = HttpConfig::from_vars(&mut vars);
             let _ = crate::Builder::<crate::Redis>::from_vars(&mut vars);
+            let _ = crate::endpoints::FleetSettings::from_vars(&mut vars, 1);
             let _ = crate::resources::Limits::from_vars(&mut vars);
             let _ = crate::logging::Switches::new().with_vars(&mut vars);
             let _ = super::super::sealed::Protection::from_vars(&mut vars);

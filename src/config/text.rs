@@ -144,6 +144,16 @@ pub(crate) fn bare(host: &str) -> &str {
     inner.filter(|inner| inner.contains(':')).unwrap_or(host)
 }
 
+/// `host:port`, `[::1]:port`, or a host alone: an IPv6 address without brackets has no port.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) fn split_port(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((host, _)) if host.contains(':') && !host.ends_with(']') => (bare(text), None),
+        Some((host, port)) => (bare(host), Some(port)),
+        None => (bare(text), None),
+    }
+}
+
 /// The parts of a URL where a password with a bare `/`, `?` or `#` in it would end up.
 #[cfg(feature = "_net")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,6 +46,25 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The URLs in a list. A comma may also be a part of one: it is between two only where another one
+/// of `http` or `https` begins behind it.
+pub(super) fn listed(text: &str) -> Vec<&str> {
+    let begins = |text: &str| {
+        let text = text.trim_start();
+        text.starts_with("http://") || text.starts_with("https://")
+    };
+    let mut urls = Vec::new();
+    let mut begin = 0;
+    for (at, _) in text.match_indices(',') {
+        if begins(text) && begins(&text[at + 1..]) {
+            urls.push(text[begin..at].trim());
+            begin = at + 1;
+        }
+    }
+    urls.push(text[begin..].trim());
+    urls
+}
+
 /// A URL without its password; `None` for one that is none, or may hide a secret elsewhere.
 pub(super) fn masked(secret: &str) -> Option<String> {
     let (scheme, rest) = secret.split_once("://")?;

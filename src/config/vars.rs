@@ -146,18 +146,24 @@ impl<'a> Vars<'a> {
 
     /// Seconds with decimals, more than zero.
     pub(crate) fn seconds(&mut self, name: &str) -> Option<Duration> {
-        let value = self.text(name)?;
-        let seconds = value
-            .trim()
-            .parse::<f64>()
-            .ok()
-            .filter(|seconds| *seconds > 0.0);
-        let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         // What is next to nothing is rounded to nothing.
-        let duration = duration.filter(|time| !time.is_zero() && *time <= LONGEST);
+        self.time(name, "more than 0", |time| !time.is_zero())
+    }
+
+    /// Seconds with decimals, or zero.
+    #[cfg(feature = "_net")]
+    pub(crate) fn seconds_from_zero(&mut self, name: &str) -> Option<Duration> {
+        self.time(name, "0 or more", |_| true)
+    }
+
+    fn time(&mut self, name: &str, least: &str, fits: fn(&Duration) -> bool) -> Option<Duration> {
+        let value = self.text(name)?;
+        let seconds = value.trim().parse::<f64>().ok();
+        let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let duration = duration.filter(|time| fits(time) && *time <= LONGEST);
         if duration.is_none() {
-            let accepted = "seconds, more than 0, such as 2.5, and at most 1000000000";
-            self.mistake(name, &value, accepted);
+            let accepted = format!("seconds, {least}, such as 2.5, and at most 1000000000");
+            self.mistake(name, &value, &accepted);
         }
         duration
     }

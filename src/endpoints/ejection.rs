@@ -76,6 +76,11 @@ impl Ejection {
         self
     }
 
+    #[cfg(feature = "_net")]
+    pub(super) fn longest_time(&self) -> Duration {
+        self.longest
+    }
+
     pub(super) fn is_due(&self, failures: u32) -> bool {
         failures >= self.failures
     }

@@ -13,6 +13,7 @@ use super::balance::{Balance, Member as _};
 use super::builder::FleetBuilder;
 use super::ejection::Ejection;
 use super::endpoint::Endpoint;
+use super::roles::Rivals;
 use super::roster::{Control, Roster};
 use super::source::Source;
 use crate::backend::{Backend, Role, Service};
@@ -158,6 +159,7 @@ impl<B: Backend> Inner<B> {
             control: Mutex::new(Control {
                 members: Vec::new(),
                 writer: None,
+                rivals: Rivals::default(),
                 reads: builder.reads,
                 closed: false,
             }),
@@ -323,6 +325,14 @@ impl<B: Backend> Fleet<B> {
             tell(self, &pool);
         }
         self.0.observers.lock().push(Box::new(tell));
+    }
+
+    /// Whether some endpoint said at its last check that it takes writes.
+    pub(crate) fn has_writer(&self) -> bool {
+        self.pools().iter().any(|pool| {
+            let service = pool.health().service;
+            service.is_some_and(|service| service.writable == Some(true))
+        })
     }
 
     /// Whether some other endpoint than this pool's is not down; `None` if this is no pool of

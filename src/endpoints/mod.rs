@@ -50,8 +50,33 @@
 //! asked for, each endpoint is asked each second, by one query on one connection of its pool.
 //! Who decides about a failover is not this library: it follows what it sees. Keep a primary
 //! that was superseded from coming back as one (fencing, as every tool for failover does): a
-//! program that starts while two claim to be primaries cannot tell who is right, and takes the
-//! first.
+//! program that starts while two claim to be primaries cannot tell who is right, takes the
+//! first, and warns.
+//!
+//! # From a configuration
+//!
+//! A pool of a [configuration](crate::Config) with a `POOL_BALANCE` is a fleet, with an endpoint for
+//! each of its servers, be it one or many; [`Hub::fleet`](crate::Hub::fleet) gives it. The
+//! servers are those in `DB_HOST`, `REDIS_HOST` (`a.internal,b.internal:5433`) or `HTTP_BASE_URL`
+//! (`https://a,https://b`), or the hosts of `DATABASE_URL`; `DB_PORT` and `REDIS_PORT` have one
+//! port for all or one for each. The other `POOL_` variables, its sizes too, count for the pool of
+//! each server.
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `POOL_BALANCE` | none | `round-robin`, `random`, `weighted`, `least-connections`, `power-of-two` or `peak-ewma`; `none` for a single pool |
+//! | `POOL_WEIGHTS` | none | with `weighted`: a number for each server, in their order, such as `2,1` |
+//! | `POOL_ATTEMPT_TIMEOUT` | none | [how long](FleetBuilder::attempt_timeout) an attempt at what may run twice may take |
+//! | `POOL_REPLICA_LAG_LIMIT` | none | [how far](FleetBuilder::max_lag) a replica may be behind that is read from |
+//! | `POOL_EJECTION_FAILURES` | 5 | failures in succession after which a server is left out |
+//! | `POOL_EJECTION_TIME` `POOL_EJECTION_MAX_TIME` | 1, 60 | for how long at first, and at most |
+//! | `POOL_SLOW_START` | 10 | over which time it comes back to its full share; 0 for at once |
+//! | `POOL_RESOLVE_INTERVAL` | none | for PostgreSQL and Redis: [each address](FleetBuilder::resolve) of a host name is an endpoint, and names are looked up again so often |
+//!
+//! Times are seconds. Leave `DB_TARGET_SESSION_ATTRS` as it is: the views tell primary and replicas
+//! apart. Where TLS is to check the name of a server that is looked up, its certificate must be
+//! good for the address. MongoDB, and Redis with Sentinel or Cluster, balance themselves and take
+//! none of this.
 //!
 //! # Invariants
 //!
@@ -74,6 +99,8 @@ mod latency;
 mod lend;
 mod roles;
 mod roster;
+#[cfg(feature = "_net")]
+mod settings;
 mod source;
 mod view;
 mod watch;
@@ -89,4 +116,6 @@ pub(crate) use self::endpoint::Endpoint;
 pub use self::fleet::{EndpointState, Fleet};
 #[cfg(feature = "batch")]
 pub(crate) use self::lend::Lent;
+#[cfg(feature = "_net")]
+pub(crate) use self::settings::{FleetSettings, is_wanted};
 pub use self::view::View;

@@ -90,7 +90,40 @@ impl Known {
     }
 }
 
+/// The endpoints that claimed to be primaries beside each other, as far as that was told.
+#[derive(Debug, Default)]
+pub(super) struct Rivals(Vec<Arc<str>>);
+
+impl Rivals {
+    /// Whether it is news that these claim it. Who `is_silent` takes nothing back.
+    fn are_new(&mut self, claims: &[Arc<str>], is_silent: impl Fn(&str) -> bool) -> bool {
+        self.0
+            .retain(|name| claims.contains(name) || is_silent(name));
+        let news = claims.len() > 1 && claims.iter().any(|name| !self.0.contains(name));
+        if news {
+            self.0 = claims.to_vec();
+        }
+        news
+    }
+}
+
 impl<B: Backend> Control<B> {
+    /// Those that claim to be primaries, if there are several and nobody was told so yet.
+    fn new_rivals(&mut self) -> Option<Vec<Arc<str>>> {
+        let members = &self.members;
+        let claims = members.iter().filter(|listed| listed.known.is_primary());
+        let claims: Vec<_> = claims
+            .map(|listed| Arc::clone(&listed.endpoint.name))
+            .collect();
+        let is_silent = |name: &str| {
+            let mut silent = members
+                .iter()
+                .filter(|listed| listed.known.service.is_none());
+            silent.any(|listed| &*listed.endpoint.name == name)
+        };
+        self.rivals.are_new(&claims, is_silent).then_some(claims)
+    }
+
     /// Who takes the writes.
     pub(super) fn writers(&mut self) -> Group<B> {
         // Backwards, since of equal ones the last is taken, and it is to be the first.
@@ -201,6 +234,7 @@ impl<B: Backend> Inner<B> {
         let before = (known.role(), known.takes_writes());
         known.learn(service, now);
         let after = (known.role(), known.takes_writes());
+        let rivals = control.new_rivals();
         self.publish(control);
         if before != after {
             log::info!(
@@ -212,6 +246,23 @@ impl<B: Backend> Inner<B> {
                 if after.1 { " and takes writes" } else { "" }
             );
         }
+        if let Some(rivals) = rivals {
+            self.warn_of(&rivals);
+        }
+    }
+
+    /// Whoever decides about failovers has let two be primaries.
+    fn warn_of(&self, rivals: &[Arc<str>]) {
+        let roster = self.roster.load();
+        let writer = roster.writers.first();
+        let writer = writer.map_or("none of them", |writer| &*writer.name);
+        log::warn!(
+            fleet = &*self.name;
+            "millpond: fleet {}: {} claim to be primaries at the same time; writes go to {writer}. \
+             Stop the one that was superseded, and keep it from coming back as a primary (fencing)",
+            self.name,
+            rivals.join(" and ")
+        );
     }
 }
 
@@ -294,6 +345,23 @@ mod tests {
         known.learn(Some(said(Role::Primary)), 10);
         known.learn(Some(said(Role::Primary)), 11);
         assert_eq!((known.is_primary(), known.promoted_at), (true, 10));
+    }
+
+    #[test]
+    fn rivals_are_told_of_once_and_again_after_one_was_something_else() {
+        let mut rivals = Rivals::default();
+        let names = |names: &str| -> Vec<Arc<str>> { names.split(' ').map(Arc::from).collect() };
+        let nobody = |_: &str| false;
+        assert!(!rivals.are_new(&names("a"), nobody));
+        assert!(rivals.are_new(&names("a b"), nobody));
+        assert!(!rivals.are_new(&names("b a"), nobody));
+        // One is silent for a while, and says the same again.
+        assert!(!rivals.are_new(&names("a"), |name| name == "b"));
+        assert!(!rivals.are_new(&names("a b"), nobody));
+        assert!(rivals.are_new(&names("a b c"), nobody));
+        // One became a replica, and claims it anew.
+        assert!(!rivals.are_new(&names("a c"), nobody));
+        assert!(rivals.are_new(&names("a b c"), nobody));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use parking_lot::MutexGuard;
 use super::ejection::Standing;
 use super::endpoint::{Endpoint, Group};
 use super::fleet::Inner;
-use super::roles::{Known, ReadRules, Wanted};
+use super::roles::{Known, ReadRules, Rivals, Wanted};
 use crate::backend::Backend;
 use crate::clock::{Clock, Ticks};
 use crate::error::{Error, ErrorKind, Phase};
@@ -30,6 +30,7 @@ pub(super) struct Control<B: Backend> {
     pub(super) members: Vec<Listed<B>>,
     /// The primary that got the writes last.
     pub(super) writer: Option<Arc<str>>,
+    pub(super) rivals: Rivals,
     pub(super) reads: ReadRules,
     pub(super) closed: bool,
 }

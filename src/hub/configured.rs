@@ -5,7 +5,8 @@ use crate::audit::AuditBuilder;
 use crate::backend::Backend;
 #[cfg(feature = "batch")]
 use crate::batch::BatchBuilder;
-use crate::config::{Config, Plan, PoolPlan, refusal};
+use crate::config::{Config, Opening, Plan, on_backend, refusal};
+use crate::endpoints::Fleet;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::pool::Pool;
 use crate::resources::{self, Limits};
@@ -32,7 +33,7 @@ impl Hub {
         Self::from_config(&Config::from_env()?)
     }
 
-    /// Opens the pools that a configuration names, and watches them. Pools without a name of
+    /// Opens the pools and fleets that a configuration names, and watches them. Pools without a name of
     /// their own are called `postgres`, `redis`, `mongodb` and `http`.
     ///
     /// Connections are opened in the background: a server that is down keeps no program from
@@ -62,23 +63,82 @@ impl Hub {
     ///
     /// # Errors
     /// [`Configuration`](ErrorKind::Configuration) if there is none of this name, naming those
-    /// that there are, or if it is one of another backend.
+    /// that there are, if it is a [`fleet`](Self::fleet), or if it is one of another backend.
     pub fn pool<B: Backend>(&self, name: &str) -> Result<Pool<B>, Error> {
-        let wrong = |message| Error::new(ErrorKind::Configuration, Phase::Configure, message);
         let pools = self.0.pools.read();
-        let Some(found) = pools.iter().find(|pool| pool.name() == name) else {
-            let names: Vec<_> = pools.iter().map(|pool| pool.name()).collect();
-            let names = if names.is_empty() {
-                "none: set DATABASE_URL, REDIS_URL, ... or [pools.NAME]".to_owned()
-            } else {
-                names.join(", ")
-            };
+        if let Some(found) = pools.iter().find(|pool| pool.name() == name) {
+            let pool = found.as_any().downcast_ref::<Pool<B>>().cloned();
+            return pool.ok_or_else(|| match found.fleet() {
+                Some(fleet) => wrong(format!(
+                    "`{name}` is an endpoint of the fleet `{fleet}`: ask for that by `Hub::fleet`"
+                )),
+                None => wrong(format!("the pool `{name}` is none of {}", B::NAME)),
+            });
+        }
+        drop(pools);
+        if self
+            .0
+            .fleets
+            .read()
+            .iter()
+            .any(|fleet| fleet.name() == name)
+        {
             return Err(wrong(format!(
-                "there is no pool `{name}`; there are {names}"
+                "`{name}` is a fleet, since POOL_BALANCE is set: ask for it by `Hub::fleet`"
             )));
+        }
+        Err(self.unknown(name))
+    }
+
+    /// The fleet of this name: what a pool of the configuration is that has a `POOL_BALANCE`, with
+    /// an endpoint for each of its servers; see [`endpoints`](crate::endpoints#from-a-configuration).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// # #[cfg(feature = "redis")] {
+    /// use millpond::{Config, Hub, Redis};
+    ///
+    /// let config = Config::new()
+    ///     .pool("cache", "redis")
+    ///     .set_for("cache", "REDIS_HOST", "127.0.0.1:6379,127.0.0.1:6380")
+    ///     .set_for("cache", "POOL_BALANCE", "peak-ewma");
+    /// let hub = Hub::from_config(&config)?;
+    /// assert_eq!(hub.fleet::<Redis>("cache")?.endpoints().len(), 2);
+    /// # } Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration) if there is none of this name, naming those
+    /// that there are, if it is a single [`pool`](Self::pool), or if it is one of another backend.
+    pub fn fleet<B: Backend>(&self, name: &str) -> Result<Fleet<B>, Error> {
+        let fleets = self.0.fleets.read();
+        if let Some(found) = fleets.iter().find(|fleet| fleet.name() == name) {
+            let fleet = found.as_any().downcast_ref::<Fleet<B>>().cloned();
+            return fleet
+                .ok_or_else(|| wrong(format!("the fleet `{name}` is none of {}", B::NAME)));
+        }
+        drop(fleets);
+        if self.0.pools.read().iter().any(|pool| pool.name() == name) {
+            return Err(wrong(format!(
+                "`{name}` is a single pool: ask for it by `Hub::pool`, or set POOL_BALANCE for it"
+            )));
+        }
+        Err(self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let (pools, fleets) = (self.0.pools.read().clone(), self.0.fleets.read().clone());
+        let single = pools.iter().filter(|pool| pool.fleet().is_none());
+        let single = single.map(|pool| pool.name());
+        let names: Vec<_> = single
+            .chain(fleets.iter().map(|fleet| fleet.name()))
+            .collect();
+        let names = if names.is_empty() {
+            "none: set DATABASE_URL, REDIS_URL, ... or [pools.NAME]".to_owned()
+        } else {
+            names.join(", ")
         };
-        let pool = found.as_any().downcast_ref::<Pool<B>>().cloned();
-        pool.ok_or_else(|| wrong(format!("the pool `{name}` is none of {}", B::NAME)))
+        wrong(format!("there is no pool `{name}`; there are {names}"))
     }
 
     /// Sets up a batch over the pool of this name, with the settings that the configuration has
@@ -124,19 +184,22 @@ impl HubBuilder {
             resources::set_limits(plan.limits);
         }
         for pool in plan.pools {
-            match pool {
-                #[cfg(feature = "postgres")]
-                PoolPlan::Postgres(builder, manager) => {
-                    hub.watch(&builder.build_unchecked(manager));
-                }
-                #[cfg(feature = "redis")]
-                PoolPlan::Redis(builder, manager) => hub.watch(&builder.build_unchecked(manager)),
-                #[cfg(feature = "mongodb")]
-                PoolPlan::MongoDb(builder, manager) => hub.watch(&builder.build_unchecked(manager)),
-                #[cfg(feature = "http")]
-                PoolPlan::Http(builder, manager) => hub.watch(&builder.build_unchecked(manager)),
-            }
+            on_backend!(pool, |opening| hub.take_up(opening)?);
         }
         Ok(hub)
     }
+}
+
+impl Hub {
+    fn take_up<B: Backend>(&self, opening: Opening<B>) -> Result<(), Error> {
+        match opening {
+            Opening::Pool(builder, manager) => self.watch(&builder.build_unchecked(manager)),
+            Opening::Fleet(plan) => self.watch_fleet(&plan.open().build_unchecked()?),
+        }
+        Ok(())
+    }
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(ErrorKind::Configuration, Phase::Configure, message)
 }

@@ -10,7 +10,7 @@ use super::{Hub, Inner, Watched};
 use crate::backend::Backend;
 use crate::endpoints::Fleet;
 use crate::error::Error;
-use crate::health::{Health, PoolHealth};
+use crate::health::{Concern, Health, PoolHealth};
 use crate::pool::{Pool, PoolMetrics};
 
 /// The pool of one endpoint of a fleet. It keeps its place when the endpoint is removed, for the
@@ -26,20 +26,18 @@ impl<B: Backend> Member<B> {
         self.pool.lock().clone()
     }
 
-    /// A fleet does without an endpoint that is down, as long as there is another one; and one that
-    /// was removed is down on purpose.
+    /// A fleet does without an endpoint that is down, as long as there is another one; one that was
+    /// removed is down on purpose; and replicas take no writes on purpose, beside a primary.
     fn in_context(&self, pool: &Pool<B>, mut health: PoolHealth) -> PoolHealth {
+        if health.has(Concern::ReadOnly) && self.fleet.has_writer() {
+            health.forgive(Concern::ReadOnly);
+        }
         if health.health != Health::Down {
             return health;
         }
         match self.fleet.has_another(pool) {
             Some(false) => {}
-            Some(true) => {
-                for reason in &mut health.reasons {
-                    reason.health = reason.health.min(Health::Degraded);
-                }
-                health.health = Health::Degraded;
-            }
+            Some(true) => health.soften(),
             None => {
                 health.reasons.clear();
                 health.health = Health::Up;
@@ -69,10 +67,39 @@ impl<B: Backend> Watched for Member<B> {
     }
 
     fn close(&self, limit: Duration) -> Result<(), Error> {
-        self.fleet.retire();
         self.pool().close(limit)
     }
 
+    #[cfg(feature = "_net")]
+    fn fleet(&self) -> Option<&str> {
+        Some(self.fleet.name())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What a hub asks a fleet, whatever its backend.
+pub(super) trait WatchedFleet: Send + Sync {
+    fn retire(&self);
+    #[cfg(feature = "_net")]
+    fn name(&self) -> &str;
+    #[cfg(feature = "_net")]
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<B: Backend> WatchedFleet for Fleet<B> {
+    fn retire(&self) {
+        Fleet::retire(self);
+    }
+
+    #[cfg(feature = "_net")]
+    fn name(&self) -> &str {
+        Fleet::name(self)
+    }
+
+    #[cfg(feature = "_net")]
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -91,6 +118,7 @@ impl Hub {
     /// # }
     /// ```
     pub fn watch_fleet<B: Backend>(&self, fleet: &Fleet<B>) {
+        self.0.fleets.write().push(Arc::new(fleet.clone()));
         let hub = Arc::downgrade(&self.0);
         fleet.observe(move |fleet, pool| {
             if let Some(hub) = hub.upgrade() {

@@ -44,6 +44,7 @@ pub use self::history::{Point, PoolPoint, Trend};
 pub use self::settings::HubBuilder;
 pub use self::shutdown::Shutdown;
 
+use self::fleet::WatchedFleet;
 use self::history::{History, Intervals};
 use self::settings::Settings;
 
@@ -58,6 +59,12 @@ trait Watched: Send + Sync {
     fn health(&self) -> PoolHealth;
     fn close(&self, limit: Duration) -> Result<(), Error>;
     fn as_any(&self) -> &dyn Any;
+
+    /// The fleet whose endpoint it is, if it is one's.
+    #[cfg(feature = "_net")]
+    fn fleet(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl<M: ManageConnection> Watched for Pool<M> {
@@ -129,6 +136,7 @@ struct Inner {
     summaries: Mutex<Intervals>,
     alerts: Mutex<Engine>,
     pools: RwLock<Vec<Arc<dyn Watched>>>,
+    fleets: RwLock<Vec<Arc<dyn WatchedFleet>>>,
     #[cfg(feature = "batch")]
     batches: RwLock<Vec<Arc<dyn WatchedBatch>>>,
 }
@@ -173,6 +181,7 @@ impl Hub {
             sampled: AtomicU64::new(0),
             history: Mutex::new(history),
             pools: RwLock::default(),
+            fleets: RwLock::default(),
             #[cfg(feature = "batch")]
             batches: RwLock::default(),
         }))

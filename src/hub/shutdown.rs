@@ -68,6 +68,10 @@ impl Hub {
                 shutdown.batches.push((Arc::clone(&metrics.name), metrics));
             }
         }
+        let fleets = self.0.fleets.read().clone();
+        for fleet in fleets {
+            fleet.retire();
+        }
         let pools = self.0.pools.read().clone();
         // None of them waits for another one to begin.
         let begun: Vec<_> = pools

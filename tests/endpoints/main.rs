@@ -13,3 +13,4 @@ mod one_is_broken;
 mod one_is_slow;
 mod one_of_three_fails;
 mod station;
+mod two_primaries;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod batch;
+mod fleet;
 mod http;
 mod mongodb;
 mod pool;
@@ -56,6 +57,15 @@ const DOCUMENTED: &[(&str, &str)] = &[
     ("POOL_RETRY_DELAY", "1"),
     ("POOL_HEALTH_CHECK_INTERVAL", "60"),
     ("POOL_ADAPTIVE_LIMIT", "true"),
+    ("POOL_BALANCE", "none"),
+    ("POOL_WEIGHTS", ""),
+    ("POOL_ATTEMPT_TIMEOUT", ""),
+    ("POOL_REPLICA_LAG_LIMIT", ""),
+    ("POOL_EJECTION_FAILURES", "5"),
+    ("POOL_EJECTION_TIME", "1"),
+    ("POOL_EJECTION_MAX_TIME", "60"),
+    ("POOL_SLOW_START", "10"),
+    ("POOL_RESOLVE_INTERVAL", ""),
     ("BATCH_SIZE", "100"),
     ("BATCH_TIMEOUT", "1"),
     ("BATCH_MAX_OPERATIONS", "1000"),
@@ -140,6 +150,19 @@ const SHOWN: &[Shown] = &[
         ],
     ),
     (pool::encryption, &["SECURITY_CONNECTION_ENCRYPTION"]),
+    (
+        fleet::balance_and_weights,
+        &["POOL_BALANCE", "POOL_WEIGHTS"],
+    ),
+    (fleet::attempt_timeout, &["POOL_ATTEMPT_TIMEOUT"]),
+    (fleet::replica_lag_limit, &["POOL_REPLICA_LAG_LIMIT"]),
+    (fleet::ejection_failures, &["POOL_EJECTION_FAILURES"]),
+    (
+        fleet::ejection_time,
+        &["POOL_EJECTION_TIME", "POOL_EJECTION_MAX_TIME"],
+    ),
+    (fleet::slow_start, &["POOL_SLOW_START"]),
+    (fleet::resolve_interval, &["POOL_RESOLVE_INTERVAL"]),
     (batch::size_and_timeout, &["BATCH_SIZE", "BATCH_TIMEOUT"]),
     (batch::max_operations, &["BATCH_MAX_OPERATIONS"]),
     (batch::parallel_workers, &["BATCH_PARALLEL_WORKERS"]),

@@ -19,7 +19,7 @@ fn here() -> Config {
 }
 
 /// Waits for what comes within ten seconds at most.
-fn comes(what: &str, is_so: impl Fn() -> bool) {
+pub(super) fn comes(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(

@@ -98,6 +98,15 @@ impl Host {
         }
     }
 
+    /// The same, unless it can be none.
+    pub(super) fn checked(text: &str) -> Option<Self> {
+        let host = Self::of(text);
+        match &host {
+            Self::Tcp(name) => is_host(name).then_some(host),
+            Self::Unix(_) => Some(host),
+        }
+    }
+
     /// Whether what is sent stays on this machine.
     pub(super) fn is_here(&self) -> bool {
         match self {
@@ -374,7 +383,7 @@ impl PostgresConfig {
                     vars.mistake(
                         "DB_HOST",
                         name,
-                        "a host name, an IP address or a socket folder, the port in DB_PORT",
+                        "a host name, an IP address or a socket folder",
                     );
                 } else if self.ssl_mode == SslMode::Disable
                     && !self.allow_plaintext

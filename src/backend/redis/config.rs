@@ -323,7 +323,7 @@ impl RedisConfig {
         }
         for (host, port) in hosts {
             if !is_host(host) {
-                let accepted = "a host name or IP address, the port in REDIS_PORT";
+                let accepted = "a host name or IP address";
                 let name = match &self.topology {
                     Topology::Single(_) => "REDIS_HOST",
                     Topology::Sentinel(_) => "REDIS_SENTINELS",

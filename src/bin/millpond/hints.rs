@@ -49,8 +49,13 @@ pub(crate) struct Settings<'a> {
 
 impl<'a> Settings<'a> {
     pub(crate) fn of(all: &'a [Setting], pool: &'a str) -> Self {
-        let is_own = |setting: &Setting| setting.pool.as_deref() == Some(pool);
-        let pool = all.iter().any(is_own).then_some(pool);
+        let names = all.iter().filter_map(|setting| setting.pool.as_deref());
+        // The pool of an endpoint has its fleet's.
+        let is_own = |name: &&str| {
+            let rest = pool.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+        };
+        let pool = names.filter(is_own).max_by_key(|name| name.len());
         Self { all, pool }
     }
 

@@ -5,6 +5,9 @@ use crate::config::Vars;
 use crate::error::Error;
 use crate::security::{Secret, TLS_VERSIONS};
 
+/// More than any server takes.
+const MOST_HEADERS: usize = 256;
+
 impl HttpConfig {
     /// Reads the process's environment; `None` unless `HTTP_ENABLED` is true.
     ///
@@ -29,21 +32,39 @@ impl HttpConfig {
         Vars::process().read(Self::from_vars)
     }
 
-    /// What the variables say; `None` unless HTTP is on.
+    /// What the variables say of one service; `None` unless HTTP is on.
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
+        let mut all = Self::each_from_vars(vars)?;
+        if all.len() > 1 {
+            let accepted = "one URL; for several, a hub's POOL_BALANCE";
+            vars.mistake("HTTP_BASE_URL", "***", accepted);
+        }
+        Some(all.swap_remove(0))
+    }
+
+    /// The same of each URL by itself, for a fleet; never none of them.
+    pub(crate) fn each_from_vars(vars: &mut Vars<'_>) -> Option<Vec<Self>> {
         if vars.flag("HTTP_ENABLED") != Some(true) {
             return None;
         }
         let mut config = Self::new("");
-        if let Some(url) = vars.secret_text("HTTP_BASE_URL") {
-            config.base_url = url;
+        let mut urls = vars.secret_urls("HTTP_BASE_URL").unwrap_or_default();
+        if urls.is_empty() {
+            urls.push(Secret::from(""));
         }
         config.read_manners(vars);
         config.read_login(vars);
         config.read_headers(vars);
         config.read_tls(vars);
-        config.check(vars);
-        Some(config)
+        let of = |base_url| Self {
+            base_url,
+            ..config.clone()
+        };
+        let all: Vec<_> = urls.into_iter().map(of).collect();
+        for config in &all {
+            config.check(vars);
+        }
+        Some(all)
     }
 
     fn read_manners(&mut self, vars: &mut Vars) {
@@ -109,11 +130,14 @@ impl HttpConfig {
         let Some(text) = vars.secret_text("HTTP_HEADERS") else {
             return;
         };
-        for item in text
-            .expose()
-            .split(',')
-            .filter(|item| !item.trim().is_empty())
-        {
+        let items = text.expose().split(',');
+        let items: Vec<_> = items.filter(|item| !item.trim().is_empty()).collect();
+        if items.len() > MOST_HEADERS {
+            let accepted = format!("at most {MOST_HEADERS} headers");
+            vars.mistake("HTTP_HEADERS", "***", &accepted);
+            return;
+        }
+        for item in items {
             match item.split_once(':') {
                 Some((name, value)) => {
                     let value = vars.open("HTTP_HEADERS", value.trim().into());

@@ -1,7 +1,9 @@
 //! The `DB_*` variables.
 
-use super::{PostgresConfig, SSL_MODES, TARGET_SESSIONS};
-use crate::config::{Vars, bare};
+use std::net::{IpAddr, SocketAddr};
+
+use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
+use crate::config::Vars;
 use crate::error::Error;
 use crate::security::TLS_VERSIONS;
 
@@ -11,7 +13,7 @@ impl PostgresConfig {
     ///
     /// | variable | default |
     /// |---|---|
-    /// | `DB_HOST` (several, or a socket folder: `a,b`) `DB_PORT` | localhost, 5432 |
+    /// | `DB_HOST` (or several: `a,b:5433`; or a socket folder) `DB_PORT` (of all, or `5432,5433`) | localhost, 5432 |
     /// | `DB_NAME` `DB_USER` `DB_PASSWORD` (or `DB_PASSWORD_FILE`) | none |
     /// | `DB_SSL_MODE` `DB_SSL_MIN_VERSION` | prefer, 1.2 |
     /// | `DB_SSL_CA_FILE` `DB_SSL_CERT_FILE` `DB_SSL_KEY_FILE` | none |
@@ -41,19 +43,39 @@ impl PostgresConfig {
         Some(config)
     }
 
-    fn read_vars(&mut self, vars: &mut Vars<'_>) {
-        if let Some(hosts) = vars.text("DB_HOST") {
-            self.hosts.clear();
-            self.hosts_are_default = false;
-            let hosts = hosts.split(',').map(|host| bare(host.trim()));
-            self.hosts
-                .extend(hosts.map(|host| (super::Host::of(host), super::DEFAULT_PORT)));
-        }
-        if let Some(port) = vars.parse::<u16>("DB_PORT", "a port, 1 to 65535") {
-            for (_, own) in &mut self.hosts {
-                *own = port;
+    /// The same for each of its hosts by itself.
+    pub(crate) fn of_each_host(self) -> Vec<Self> {
+        let hosts = self.hosts.iter();
+        hosts
+            .map(|host| Self {
+                hosts: vec![host.clone()],
+                ..self.clone()
+            })
+            .collect()
+    }
+
+    /// `host:port`, if its one host is a name that is looked up.
+    pub(crate) fn host_name(&self) -> Option<String> {
+        match &*self.hosts {
+            [(Host::Tcp(name), port)] if name.parse::<IpAddr>().is_err() => {
+                Some(format!("{name}:{port}"))
             }
+            _ => None,
         }
+    }
+
+    /// The same at this address.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self {
+            hosts: vec![(Host::Tcp(address.ip().to_string()), address.port())],
+            ..self.clone()
+        }
+    }
+
+    fn read_vars(&mut self, vars: &mut Vars<'_>) {
+        self.hosts_are_default &= vars.text("DB_HOST").is_none();
+        let known = std::mem::take(&mut self.hosts);
+        self.hosts = vars.servers(("DB_HOST", "DB_PORT"), known, DEFAULT_PORT, Host::checked);
         self.database = vars.text("DB_NAME").or(self.database.take());
         self.user = vars.text("DB_USER").or(self.user.take());
         if let Some(password) = vars.credential("DB_PASSWORD") {

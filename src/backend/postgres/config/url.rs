@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
-use crate::config::{ESCAPED, Login, Vars, is_host, login, nearest_of};
+use crate::config::{ESCAPED, Login, Vars, login, nearest_of};
 use crate::error::Error;
 use crate::security::Secret;
 
@@ -125,14 +125,10 @@ impl PostgresConfig {
             "password" => self.password = Some(Secret::from(value).into()),
             "dbname" => self.database = text,
             "host" => {
-                let hosts = value.split(',').map(Host::of);
-                let is_good = |host: &Host| match host {
-                    Host::Tcp(name) => is_host(name),
-                    Host::Unix(_) => true,
-                };
-                if hosts.clone().all(|host| is_good(&host)) {
+                let hosts: Option<Vec<_>> = value.split(',').map(Host::checked).collect();
+                if let Some(hosts) = hosts {
                     self.hosts_are_default = false;
-                    self.hosts = hosts.map(|host| (host, DEFAULT_PORT)).collect();
+                    self.hosts = hosts.into_iter().map(|host| (host, DEFAULT_PORT)).collect();
                 } else {
                     wrong(
                         vars,

@@ -1,7 +1,9 @@
 //! The `REDIS_*` variables.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology, url};
-use crate::config::{Vars, bare};
+use crate::config::{Vars, is_host};
 use crate::error::Error;
 use crate::security::{TLS_VERSIONS, Tls};
 
@@ -17,7 +19,7 @@ impl RedisConfig {
     ///
     /// | variable | default |
     /// |---|---|
-    /// | `REDIS_HOST` `REDIS_PORT` `REDIS_DB` | localhost, 6379, 0 |
+    /// | `REDIS_HOST` (or `host:port`) `REDIS_PORT` `REDIS_DB` | localhost, 6379, 0 |
     /// | `REDIS_USER` `REDIS_PASSWORD` (or `REDIS_PASSWORD_FILE`) | none |
     /// | `REDIS_SSL` `REDIS_SSL_MIN_VERSION` | false, 1.2 |
     /// | `REDIS_SSL_CA_FILE` `REDIS_SSL_CERT_FILE` `REDIS_SSL_KEY_FILE` | none |
@@ -35,8 +37,43 @@ impl RedisConfig {
         Vars::process().read(Self::from_vars)
     }
 
-    /// What the variables say; `None` unless Redis is on.
+    /// What the variables say of one server; `None` unless Redis is on.
     pub(crate) fn from_vars(vars: &mut Vars<'_>) -> Option<Self> {
+        let (config, others) = Self::read(vars)?;
+        if !others.is_empty() {
+            let hosts = vars.text("REDIS_HOST").unwrap_or_default();
+            let accepted = "one server; for several, a hub's POOL_BALANCE";
+            vars.mistake("REDIS_HOST", &hosts, accepted);
+        }
+        Some(config)
+    }
+
+    /// The same of each server by itself, for a fleet.
+    pub(crate) fn each_from_vars(vars: &mut Vars<'_>) -> Option<Vec<Self>> {
+        let (config, others) = Self::read(vars)?;
+        let who = match &config.topology {
+            Topology::Single(_) => None,
+            Topology::Sentinel(_) => Some("REDIS_SENTINELS, which say which server it is"),
+            Topology::Cluster(_) => Some("REDIS_CLUSTER_NODES, which a Cluster shares out itself"),
+        };
+        if let Some(who) = who {
+            vars.refuse_balance(&format!("with {who}"));
+        }
+        let mut all = vec![config];
+        for address in others {
+            let topology = Topology::Single(address);
+            let other = Self {
+                topology,
+                ..all[0].clone()
+            };
+            other.check(vars);
+            all.push(other);
+        }
+        Some(all)
+    }
+
+    /// The first of the servers, and where the others are.
+    fn read(vars: &mut Vars<'_>) -> Option<(Self, Vec<Address>)> {
         let url = vars.url("REDIS_URL");
         if !vars.flag("REDIS_ENABLED").unwrap_or(url.is_some()) {
             return None;
@@ -55,25 +92,53 @@ impl RedisConfig {
                 Err(mistake) => vars.mistake(
                     "REDIS_URL",
                     "***",
-                    &format!("redis://[user[:password]@]host[:port][/db] ({mistake})"),
+                    &format!(
+                        "redis://[user[:password]@]host[:port][/db], several hosts in REDIS_HOST \
+                         ({mistake})"
+                    ),
                 ),
             }
         }
-        config.read_servers(vars);
+        let others = config.read_servers(vars);
         config.read_login(vars);
         config.read_tls(vars);
         config.read_manners(vars);
         config.check(vars);
-        Some(config)
+        Some((config, others))
     }
 
-    fn read_servers(&mut self, vars: &mut Vars) {
-        if let Topology::Single(Address::Tcp(host, port)) = &mut self.topology {
-            if let Some(given) = vars.text("REDIS_HOST") {
-                bare(given.trim()).clone_into(host);
+    /// `host:port`, if it is a single node at a name that is looked up.
+    pub(crate) fn host_name(&self) -> Option<String> {
+        match &self.topology {
+            Topology::Single(Address::Tcp(name, port)) if name.parse::<IpAddr>().is_err() => {
+                Some(format!("{name}:{port}"))
             }
-            if let Some(given) = vars.parse("REDIS_PORT", "1 to 65535") {
-                *port = given;
+            _ => None,
+        }
+    }
+
+    /// The same at this address.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        let node = Address::Tcp(address.ip().to_string(), address.port());
+        Self {
+            topology: Topology::Single(node),
+            ..self.clone()
+        }
+    }
+
+    /// Takes the first of several single nodes; where the others are.
+    fn read_servers(&mut self, vars: &mut Vars) -> Vec<Address> {
+        let mut others = Vec::new();
+        if let Topology::Single(Address::Tcp(known, port)) = &self.topology {
+            let known = vec![(known.clone(), *port)];
+            let servers = vars.servers(("REDIS_HOST", "REDIS_PORT"), known, DEFAULT_PORT, host);
+            for (place, (host, port)) in servers.into_iter().enumerate() {
+                let address = Address::Tcp(host, port);
+                if place == 0 {
+                    self.topology = Topology::Single(address);
+                } else {
+                    others.push(address);
+                }
             }
         }
         let sentinels = addresses(vars, "REDIS_SENTINELS", 26379);
@@ -102,6 +167,7 @@ impl RedisConfig {
             }
             *self = config;
         }
+        others
     }
 
     fn read_login(&mut self, vars: &mut Vars) {
@@ -185,28 +251,16 @@ impl RedisConfig {
     }
 }
 
+/// A host, as [`Vars::hosts`] wants it.
+fn host(text: &str) -> Option<String> {
+    is_host(text).then(|| text.to_owned())
+}
+
 /// A list of `host:port`, where the port may be left out.
 fn addresses(vars: &mut Vars, name: &str, default_port: u16) -> Option<Vec<(String, u16)>> {
-    let text = vars.text(name)?;
-    let mut found = Vec::new();
-    for item in text
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-    {
-        let (host, port) = match item.rsplit_once(':') {
-            // An IPv6 address without brackets has no port.
-            Some((host, _)) if host.contains(':') && !host.ends_with(']') => (item, None),
-            Some((host, port)) => (host, Some(port)),
-            None => (item, None),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        match port.map_or(Ok(default_port), str::parse) {
-            Ok(port) => found.push((host.to_owned(), port)),
-            Err(_) => vars.mistake(name, item, "host:port,host:port"),
-        }
-    }
-    Some(found)
+    let hosts = vars.hosts(name, host)?.into_iter();
+    let with_port = hosts.map(|(host, port)| (host, port.unwrap_or(default_port)));
+    Some(with_port.collect())
 }
 
 #[cfg(test)]
