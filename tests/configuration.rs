@@ -214,6 +214,9 @@ fn several_servers_are_a_fleet() {
         [pool]
         min_connections = 1
 
+        [batch]
+        size = 1
+
         [pools.shop]
         backend = "postgres"
         host = ["127.0.0.1:{}", "127.0.0.1"]
@@ -243,6 +246,18 @@ fn several_servers_are_a_fleet() {
     let shop = hub.fleet::<Postgres>("shop").expect("a fleet");
     let create = Sql::new("CREATE TABLE orders (id int)");
     shop.write().execute(create).expect("the primary takes it");
+    let refused = hub.batch::<Postgres>("shop").expect_err("where to?");
+    assert!(refused.to_string().contains("Hub::fleet"), "{refused}");
+    let batch = hub.batch_over("shop", shop.write()).expect("good settings");
+    let batch = batch.build().expect("threads");
+    let insert = Sql::new("INSERT INTO orders VALUES ($1)");
+    let tickets = (0..50).map(|id| batch.submit(insert.clone().bind(id)).expect("room"));
+    let tickets: Vec<_> = tickets.collect();
+    for ticket in tickets {
+        let outcome = ticket.wait();
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    }
+    assert_eq!(batch.metrics().largest_group, 1);
     let sites_fleet = hub.fleet::<Http>("sites").expect("a fleet");
     for _ in 0..4 {
         let reply = sites_fleet.execute(HttpRequest::get("/")).expect("answers");

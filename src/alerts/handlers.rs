@@ -112,6 +112,7 @@ pub use self::webhook::Webhook;
 
 #[cfg(feature = "http")]
 mod webhook {
+    use std::fmt;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::time::Duration;
 
@@ -175,6 +176,15 @@ mod webhook {
                 .idempotent(true)
                 .retry(RetryPolicy::new(100).longest_pause(Duration::from_secs(5)));
             self.pool.execute(request).map(drop)
+        }
+    }
+
+    impl fmt::Debug for Webhook {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Webhook")
+                .field("service", &self.pool.manager())
+                .field("given_up", &self.given_up())
+                .finish_non_exhaustive()
         }
     }
 

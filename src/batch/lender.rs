@@ -20,6 +20,7 @@
 //! 5. Of one ordering key, the next operation begins when the one before has its outcome, on
 //!    whichever endpoint that was. One whose outcome is unknown may still be under way there.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,12 @@ impl<B: Backend> From<Fleet<B>> for Lender<B> {
 impl<B: Backend> From<View<B>> for Lender<B> {
     fn from(view: View<B>) -> Self {
         Self(Kind::Fleet(view))
+    }
+}
+
+impl<B: Backend> fmt::Debug for Lender<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lender").field(self.name()).finish()
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a batch is set up.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Batch;
@@ -8,8 +9,6 @@ use super::lender::Lender;
 use crate::backend::Backend;
 use crate::config::Vars;
 use crate::error::{Error, ErrorKind, Phase};
-#[cfg(feature = "_net")]
-use crate::pool::Pool;
 use crate::recovery::RetryPolicy;
 
 /// What happens to a new operation when the queue is full.
@@ -38,6 +37,7 @@ pub enum Flush {
 }
 
 /// The settings of a batch.
+#[derive(Debug)]
 pub(super) struct Settings {
     pub(super) name: String,
     pub(super) size: usize,
@@ -136,6 +136,15 @@ pub struct BatchBuilder<B: Backend> {
     lender: Lender<B>,
 }
 
+impl<B: Backend> fmt::Debug for BatchBuilder<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchBuilder")
+            .field("lender", &self.lender)
+            .field("settings", &self.settings)
+            .finish()
+    }
+}
+
 impl<B: Backend> BatchBuilder<B> {
     pub(super) fn new(lender: Lender<B>) -> Self {
         let settings = Settings::default();
@@ -144,9 +153,8 @@ impl<B: Backend> BatchBuilder<B> {
 
     /// With the settings that a hub's configuration has for this pool.
     #[cfg(feature = "_net")]
-    pub(crate) fn from_vars(pool: Pool<B>, vars: Vars<'_>) -> Result<Self, Error> {
+    pub(crate) fn from_vars(lender: Lender<B>, vars: Vars<'_>) -> Result<Self, Error> {
         let settings = vars.read(Settings::from_vars)?;
-        let lender = pool.into();
         Ok(Self { settings, lender })
     }
 

@@ -34,7 +34,7 @@ pub enum ConnectFailure {
 /// | unique, foreign key, check, not null; what exists already; `RAISE EXCEPTION` | `Constraint` | not tried again |
 /// | unknown table, function, script, cursor, path | `NotFound` | not tried again |
 /// | a write to a replica | `WrongRole` | tried again, where the server did nothing |
-/// | the connection breaks, or the server ends it | `ConnectionLost` | the connection is replaced; tried again if nothing was sent or it may run twice, else the [outcome is unknown](Error::outcome_unknown) |
+/// | the connection breaks, or the server ends it | `ConnectionLost` | the connection is replaced; tried again if nothing was sent or it may run twice, else the [outcome is unknown](crate::Error::outcome_unknown) |
 /// | the operation's deadline, a timeout of a setting, of the server | `DeadlineExceeded` | not tried again; the outcome is unknown if the server did not say that it gave up |
 /// | memory, disk, open files, local ports | `ResourceLimit` | tried again |
 /// | somebody cancelled it | `Cancelled` | not tried again |
@@ -102,7 +102,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether the same attempt may succeed later without anybody changing a
     /// setting. Says nothing about whether repeating it is *safe*; see
-    /// [`Error::outcome_unknown`].
+    /// [`Error::outcome_unknown`](crate::Error::outcome_unknown).
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Connect(cause) => {

@@ -4,7 +4,7 @@
 use crate::audit::AuditBuilder;
 use crate::backend::Backend;
 #[cfg(feature = "batch")]
-use crate::batch::BatchBuilder;
+use crate::batch::{BatchBuilder, Lender};
 use crate::config::{Config, Opening, Plan, on_backend, refusal};
 use crate::endpoints::Fleet;
 use crate::error::{Error, ErrorKind, Phase};
@@ -145,10 +145,39 @@ impl Hub {
     /// for it.
     ///
     /// # Errors
-    /// As for [`pool`](Self::pool).
+    /// As for [`pool`](Self::pool). Over a fleet, say by [`batch_over`](Self::batch_over) to which of
+    /// its servers the operations may go.
     #[cfg(feature = "batch")]
     pub fn batch<B: Backend>(&self, name: &str) -> Result<BatchBuilder<B>, Error> {
-        let pool = self.pool(name)?;
+        self.batch_over(name, self.pool(name)?)
+    }
+
+    /// Sets up a batch over what you give, with the settings that the configuration has for the
+    /// pool or fleet of this name: over a fleet, or the part of it that takes writes.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "postgres")]
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// use millpond::{Hub, Postgres, Sql};
+    ///
+    /// // With DB_HOST=db1,db2 and POOL_BALANCE=peak-ewma
+    /// let hub = Hub::from_env()?;
+    /// let fleet = hub.fleet::<Postgres>("postgres")?;
+    /// let batch = hub.batch_over("postgres", fleet.write())?.build()?;
+    /// batch.submit(Sql::new("INSERT INTO visits (page) VALUES ($1)").bind("/"))?;
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "postgres"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration) if one of the settings is wrong.
+    #[cfg(feature = "batch")]
+    pub fn batch_over<B: Backend>(
+        &self,
+        name: &str,
+        lender: impl Into<Lender<B>>,
+    ) -> Result<BatchBuilder<B>, Error> {
         let config = &self.0.settings.config;
         let is_named = config.has_pool(name);
         let vars = if is_named {
@@ -156,7 +185,7 @@ impl Hub {
         } else {
             config.vars()
         };
-        BatchBuilder::from_vars(pool, vars)
+        BatchBuilder::from_vars(lender.into(), vars)
     }
 }
 

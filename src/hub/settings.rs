@@ -1,5 +1,6 @@
 //! A hub's settings.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,19 @@ impl Default for Settings {
 #[must_use = "settings do nothing before `build`"]
 pub struct HubBuilder {
     pub(super) settings: Settings,
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.settings;
+        f.debug_struct("HubBuilder")
+            .field("sample_interval", &settings.sample_interval)
+            .field("history_interval", &settings.history_interval)
+            .field("history_depth", &settings.history_depth)
+            .field("log_interval", &settings.log_interval)
+            .field("rules", &settings.rules)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HubBuilder {

@@ -1,5 +1,7 @@
 //! What a lease of a Redis pool gives.
 
+use std::fmt;
+
 use redis::cluster::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Arg, Cmd, ConnectionLike, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -318,5 +320,15 @@ impl ConnectionLike for RedisConnection {
             Inner::Single(connection) => connection.is_open(),
             Inner::Cluster(cluster) => cluster.is_open(),
         }
+    }
+}
+
+impl fmt::Debug for RedisConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConnection")
+            .field("db", &self.db)
+            .field("commands", &self.commands)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
     }
 }
