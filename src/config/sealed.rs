@@ -150,7 +150,11 @@ pub(super) fn shown(secret: &str, key: Option<&SealingKey>) -> String {
 /// The same of a URL, or of several: of its password alone, where that is certain to be all.
 pub(super) fn shown_url(secret: &str, key: Option<&SealingKey>) -> String {
     let urls = listed(secret);
-    if urls.len() > 1 && urls.iter().all(|url| masked(url).is_some()) {
+    if urls.len() > 1 {
+        // One that is torn may have its password in what looks like the tail of another one.
+        if urls.iter().any(|url| masked(url).is_none()) {
+            return shown(secret, key);
+        }
         let shown: Vec<_> = urls.iter().map(|url| shown_url(url, key)).collect();
         return shown.join(",");
     }

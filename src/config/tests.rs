@@ -605,5 +605,12 @@ size = { at = "least" }
         assert_eq!(of(&masked, "DB_PASSWORD"), "***");
         assert_eq!(of(&masked, "MONGODB_PASSWORD"), "***");
         assert_eq!(of(&masked, "REDIS_URL"), "redis://app:***@h:1/2");
+        let sites = |urls| of(&masked.clone().set("HTTP_BASE_URL", urls), "HTTP_BASE_URL");
+        assert_eq!(
+            sites("https://u:canary@a,https://b"),
+            "https://u:***@a,https://b"
+        );
+        // The `@` of the second one was lost.
+        assert_eq!(sites("https://u:canary@a/v1,https://u:canary-b"), "***");
     }
 }

@@ -173,7 +173,9 @@ pub(crate) fn login(url: &str) -> Login {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     let (path, more) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
-    if path.contains('@') && !authority.is_empty() {
+    // The end of another URL, in the middle of the hosts.
+    let has_another = authority.ends_with(':') && path.starts_with("//");
+    if has_another || path.contains('@') && !authority.is_empty() {
         Login::Astray
     } else if more.contains('@') && !authority.is_empty() && !authority.contains('@') {
         Login::Doubtful
@@ -244,6 +246,7 @@ mod tests {
             ("postgres:///d?host=/run/a@b", Login::InPlace),
             ("unix:///run/a@b.sock", Login::InPlace),
             ("postgres://u:p/w@h/d", Login::Astray),
+            ("postgres://a,http://u:p.h/d", Login::Astray),
             ("postgres://u:p?w@h/d", Login::Doubtful),
             ("redis://u:p#w@h", Login::Doubtful),
         ] {

@@ -74,7 +74,7 @@ pub(super) fn masked(secret: &str) -> Option<String> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     // Of a torn URL, settings stand in the path.
-    if tail.contains(['@', '?', '#', '=', '&']) {
+    if tail.contains(['@', '?', '#', '=', '&']) || tail.contains("://") {
         return None;
     }
     let (login, hosts) = match authority.rsplit_once('@') {
