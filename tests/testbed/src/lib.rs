@@ -32,6 +32,8 @@
 //!
 //! Linux only: it stands on `/proc`, `setpriv` and parent-death signals.
 
+#![allow(missing_debug_implementations, reason = "tests do not print servers")]
+
 mod ca;
 mod error;
 mod fetch;
