@@ -72,7 +72,8 @@
 //! # TLS
 //!
 //! Every TLS configuration of this crate comes from `Tls` and uses one crypto provider
-//! (ring), handed over explicitly, so that no process-wide default is needed.
+//! (ring), handed over explicitly, so that no process-wide default is needed. Its files are read
+//! again for each new connection, as the files of passwords are for each login.
 
 #[cfg(feature = "_net")]
 mod certificates;
@@ -81,6 +82,8 @@ mod credential;
 #[cfg(feature = "_net")]
 mod diagnosis;
 mod mask;
+#[cfg(feature = "_net")]
+mod renewed;
 #[cfg(feature = "_net")]
 mod seal;
 #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
@@ -105,6 +108,8 @@ pub(crate) use mask::unquoted;
 pub(crate) use mask::without;
 pub use mask::{mask_values, values_are_masked};
 #[cfg(feature = "_net")]
+pub(crate) use renewed::Renewed;
+#[cfg(feature = "_net")]
 pub use seal::SealingKey;
 #[cfg(feature = "_net")]
 pub(crate) use seal::{FORM, SEALED};
@@ -115,6 +120,6 @@ pub(crate) use secret::read_regular;
 #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 pub(crate) use secret::read_secret;
 #[cfg(feature = "_net")]
-pub(crate) use tls::TLS_VERSIONS;
+pub(crate) use tls::{Files, TLS_VERSIONS};
 #[cfg(feature = "_net")]
 pub use tls::{Tls, TlsVersion};

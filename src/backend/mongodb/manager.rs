@@ -9,7 +9,7 @@ use std::time::Duration;
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
 use mongodb::event::EventHandler;
-use mongodb::options::{ReadPreference, SelectionCriteria};
+use mongodb::options::{ReadPreference, SelectionCriteria, TlsOptions};
 use parking_lot::Mutex;
 use r2d2::ManageConnection;
 
@@ -24,7 +24,7 @@ use crate::backend::{self, Backend, Encryption, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
-use crate::security::{Credential, Secret, Watch, same, warn_unchecked};
+use crate::security::{Credential, Renewed, Secret, Watch, same, warn_unchecked};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -46,14 +46,23 @@ pub struct MongoDb {
 struct Shared {
     config: MongoDbConfig,
     endpoint: Arc<str>,
+    /// `None` for plaintext.
+    tls: Option<Renewed<Arc<TlsOptions>>>,
     /// Made by the first connect. The lock is held while it is made, which takes no
     /// network traffic: a second client would double the monitoring sockets.
-    client: Mutex<Option<(Option<Secret>, Client)>>,
+    client: Mutex<Option<Made>>,
     /// Of the client; an old one closes its servers when it ends.
     topology: Mutex<Arc<Topology>>,
     certificates: Arc<Watch>,
     counters: Arc<Counters>,
     permits: AtomicU32,
+}
+
+/// The driver's client, and what it was made with.
+struct Made {
+    password: Option<Secret>,
+    tls: Option<Arc<TlsOptions>>,
+    client: Client,
 }
 
 /// One of the leases that may exist at once; gives its place back when dropped.
@@ -102,9 +111,10 @@ impl MongoDb {
     /// or plaintext is asked for to another host than loopback.
     pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
         backend::adopt::<Self>();
+        let options = driver::options(&config, None, None)?;
         let certificates = Arc::default();
-        let options = driver::options(&config, None, &certificates)?;
-        if config.tls.trusts_any_certificate() && driver::encrypts(&config).unwrap_or_default() {
+        let tls = driver::tls(&config, &certificates)?;
+        if config.tls.trusts_any_certificate() && tls.is_some() {
             warn_unchecked("MongoDB");
         }
         let hosts = options.hosts.iter().map(ToString::to_string);
@@ -116,6 +126,7 @@ impl MongoDb {
             shared: Arc::new(Shared {
                 config,
                 endpoint: endpoint.into(),
+                tls,
                 client: Mutex::new(None),
                 topology: Mutex::new(Arc::new(Topology::new())),
                 certificates,
@@ -145,35 +156,50 @@ impl Shared {
         Arc::clone(&self.topology.lock())
     }
 
-    /// The client, made now if this is the first use or the password has changed.
+    /// The client for an attempt to connect, made now if this is the first use, or the password
+    /// or the TLS files have changed.
     fn client(&self) -> Result<Client, Error> {
         let password = self.config.password.as_ref();
         let password = password.map(Credential::current).transpose()?;
+        let tls = self.tls.as_ref().map(Renewed::attempt);
         let mut slot = self.client.lock();
-        if let Some((used, client)) = &*slot
-            && same(used.as_ref(), password.as_ref())
+        if let Some(made) = &*slot
+            && same(made.password.as_ref(), password.as_ref())
+            && made.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
         {
-            return Ok(client.clone());
+            return Ok(made.client.clone());
         }
-        let mut options = driver::options(&self.config, password.as_ref(), &self.certificates)?;
+        let mut options = driver::options(&self.config, password.as_ref(), tls.as_deref())?;
         let counters = Arc::clone(&self.counters);
         options.cmap_event_handler =
             Some(EventHandler::callback(move |event| counters.note(event)));
         let topology = Arc::new(Topology::new());
-        *self.topology.lock() = Arc::clone(&topology);
-        options.sdam_event_handler =
-            Some(EventHandler::callback(move |event| topology.note(event)));
+        let noted = Arc::clone(&topology);
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| noted.note(event)));
         let _runtime = runtime::enter()?;
-        let client = Client::with_options(options).map_err(|error| {
-            self.error(
-                ErrorKind::Configuration,
-                Phase::Connect,
-                errors::describe(&error),
-            )
-            .with_driver_error(error)
-        })?;
+        let client = match (Client::with_options(options), &*slot) {
+            (Ok(client), _) => client,
+            // The files have changed again since they were checked, and the driver reads them by
+            // itself: the next connect finds out.
+            (Err(_), Some(made)) if same(made.password.as_ref(), password.as_ref()) => {
+                return Ok(made.client.clone());
+            }
+            (Err(error), _) => {
+                let (kind, phase) = (ErrorKind::Configuration, Phase::Connect);
+                let error = self
+                    .error(kind, phase, errors::describe(&error))
+                    .with_driver_error(error);
+                return Err(error);
+            }
+        };
+        *self.topology.lock() = topology;
         // The old one, if there was one, ends with the last lease that has it.
-        Ok(slot.insert((password, client)).1.clone())
+        let made = Made {
+            password,
+            tls,
+            client,
+        };
+        Ok(slot.insert(made).client.clone())
     }
 
     /// Which servers may answer for a lease to count as alive.
@@ -208,7 +234,7 @@ impl Shared {
     /// Every server failed, and on each new connection.
     fn failed_again(&self, phase: Phase, error: DriverError) -> Error {
         if phase == Phase::Connect
-            && driver::encrypts(&self.config) == Ok(true)
+            && self.tls.is_some()
             && let Some((kind, message)) = errors::wants_certificate(&error)
         {
             return self
@@ -295,7 +321,7 @@ impl Shared {
 
     /// Members that the driver discovered must not be reached in plaintext either.
     fn check_discovered(&self) -> Result<(), Error> {
-        if self.config.allow_plaintext || driver::encrypts(&self.config).unwrap_or(true) {
+        if self.config.allow_plaintext || self.tls.is_some() {
             return Ok(());
         }
         let addresses = self.topology().addresses();
@@ -409,10 +435,12 @@ impl Backend for MongoDb {
         };
         let question = service::describe(conn.driver(), criteria);
         let service = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
-        // Wrong settings were refused when the manager was made.
-        let encryption = match driver::encrypts(&shared.config) {
-            Ok(true) => Encryption::Tls,
-            Ok(false) | Err(_) => Encryption::None,
+        let encryption = match &shared.tls {
+            Some(tls) => {
+                tls.look();
+                Encryption::Tls
+            }
+            None => Encryption::None,
         };
         let certificates = shared.certificates.certificates();
         Ok(service
@@ -421,7 +449,9 @@ impl Backend for MongoDb {
     }
 
     fn credentials_changed(&self) -> Option<bool> {
-        self.shared.config.password.as_ref()?.has_changed()
+        let password = self.shared.config.password.as_ref();
+        let password = password.and_then(Credential::has_changed);
+        password.max(self.shared.tls.as_ref().and_then(Renewed::has_changed))
     }
 }
 
