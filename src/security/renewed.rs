@@ -162,3 +162,83 @@ impl<T> fmt::Debug for Renewed<T> {
         f.debug_tuple("Renewed").field(&self.tls).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::error::{ErrorKind, Phase};
+
+    fn text(_: &Tls, files: &Files) -> Result<String, Error> {
+        let text = files.authorities.as_deref().map(|pem| pem.to_vec());
+        match String::from_utf8(text.unwrap_or_default()) {
+            Ok(text) if text != "garbage" => Ok(text),
+            _ => Err(Error::new(
+                ErrorKind::Configuration,
+                Phase::Configure,
+                "garbage",
+            )),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_left_where_it_is() {
+        let path = std::env::temp_dir().join(format!("millpond-renewed-{}", fastrand::u64(..)));
+        let tls = Tls::new().ca_file(&path);
+        assert!(Renewed::new("test", &tls, text).is_err(), "no such file");
+        fs::write(&path, "garbage").unwrap();
+        assert!(Renewed::new("test", &tls, text).is_err(), "of no use");
+
+        fs::write(&path, "one").unwrap();
+        let renewed = Renewed::new("test", &tls, text).unwrap();
+        assert_eq!(renewed.has_changed(), Some(false));
+        for useless in ["garbage", "gone"] {
+            fs::write(&path, useless).unwrap();
+            if useless == "gone" {
+                fs::remove_file(&path).unwrap();
+            }
+            assert_eq!(renewed.has_changed(), Some(false), "{useless}");
+            assert_eq!(renewed.current(), "one");
+            assert!(renewed.state.lock().faulty);
+        }
+        fs::write(&path, "one").unwrap();
+        assert_eq!(renewed.has_changed(), Some(false));
+        assert!(!renewed.state.lock().faulty);
+
+        fs::write(&path, "two").unwrap();
+        assert_eq!(renewed.current(), "two");
+        assert_eq!(renewed.has_changed(), Some(true), "the pool has not tried");
+        assert_eq!(renewed.attempt(), "two");
+        assert_eq!(renewed.has_changed(), Some(false));
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn the_log_is_told_once() {
+        let path = std::env::temp_dir().join(format!("millpond-renewed-{}", fastrand::u64(..)));
+        fs::write(&path, "one").unwrap();
+        let tls = Tls::new().ca_file(&path);
+        let renewed = Renewed::new("test", &tls, text).unwrap();
+        let files = |text: &str| {
+            fs::write(&path, text).unwrap();
+            renewed.tls.read().unwrap()
+        };
+        assert!(renewed.take(files("one")).is_none());
+        let news = renewed.take(files("garbage"));
+        assert!(matches!(news, Some(News::Faulty(_))));
+        assert!(renewed.take(files("garbage")).is_none());
+        assert!(matches!(renewed.take(files("one")), Some(News::Mended)));
+        assert!(renewed.take(files("one")).is_none());
+        assert!(matches!(renewed.take(files("two")), Some(News::Changed)));
+        assert!(renewed.take(files("two")).is_none());
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn without_files_nothing_changes() {
+        let renewed = Renewed::new("test", &Tls::new(), text).unwrap();
+        assert_eq!(renewed.attempt(), "");
+        assert_eq!(renewed.has_changed(), None);
+    }
+}

@@ -23,8 +23,12 @@
 //!
 //! # Invariants
 //!
-//! - One driver client per manager, made by the first `connect`, and no second
-//!   one: each costs two monitoring sockets per server.
+//! - One driver client per manager, made by the first `connect`: each costs two
+//!   monitoring sockets per server. Another one takes its place only when the
+//!   password or the TLS files have changed, as the driver reads these once per
+//!   client. The old one lives as long as a lease has it: until then it opens
+//!   sockets with what it was made with, and leases are replaced after the pool's
+//!   [`max_lifetime`](crate::Builder::max_lifetime) at the latest.
 //! - Live permits never exceed [`MongoDbConfig::max_sockets`], so no operation
 //!   waits unseen in the driver's own queue, which has no timeout.
 //! - `connect`, `is_valid` and `check` end within their limits whatever the server
