@@ -97,6 +97,8 @@ mod verifier;
 pub(crate) use certificates::Watch;
 #[cfg(feature = "_net")]
 pub(crate) use credential::Credential;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+pub(crate) use credential::Part;
 #[cfg(any(feature = "redis", feature = "mongodb"))]
 pub(crate) use credential::same;
 #[cfg(feature = "_net")]
