@@ -207,4 +207,26 @@ mod tests {
         assert_eq!(credential.current().unwrap().expose(), "hunter3");
         assert_eq!(Credential::from(Secret::from("x")).has_changed(), None);
     }
+
+    #[test]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+    fn a_part_of_a_line_may_be_sealed_and_so_may_the_line() {
+        let path = std::env::temp_dir().join(format!("millpond-credential-{}", fastrand::u64(..)));
+        let key = SealingKey::generate();
+        let sealed = |text: &str| key.seal(&Secret::from(text));
+        let after_the_sign = |line: &str| Some(Secret::from(line.split_once('=')?.1));
+        let credential = Credential::file(&path)
+            .opened_with(Some(key.clone()))
+            .part(after_the_sign);
+        for (line, expected) in [
+            ("p=hunter1".to_owned(), "hunter1"),
+            (format!("p={}", sealed("hunter2")), "hunter2"),
+            (sealed("p=hunter3"), "hunter3"),
+            ("torn".to_owned(), "hunter3"),
+        ] {
+            std::fs::write(&path, line).unwrap();
+            assert_eq!(credential.current().unwrap().expose(), expected);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -6,25 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use mongodb::event::EventHandler;
-use mongodb::options::{ReadPreference, SelectionCriteria, TlsOptions};
-use parking_lot::Mutex;
+use mongodb::options::{ReadPreference, SelectionCriteria};
 use r2d2::ManageConnection;
 
+use super::client::DriverClient;
 use super::config::MongoDbConfig;
 use super::connection::MongoDbConnection;
 use super::operation::MongoOperation;
 use super::reply::MongoReply;
 use super::sockets::{Counters, SocketMeter, Sockets};
-use super::topology::{Doom, Topology};
+use super::topology::Doom;
 use super::{batch, driver, errors, execute, runtime, service};
 use crate::backend::{self, Backend, Encryption, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
-use crate::security::{Credential, Renewed, Secret, Watch, same, warn_unchecked};
+use crate::security::{Watch, warn_unchecked};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -46,23 +44,10 @@ pub struct MongoDb {
 struct Shared {
     config: MongoDbConfig,
     endpoint: Arc<str>,
-    /// `None` for plaintext.
-    tls: Option<Renewed<Arc<TlsOptions>>>,
-    /// Made by the first connect. The lock is held while it is made, which takes no
-    /// network traffic: a second client would double the monitoring sockets.
-    client: Mutex<Option<Made>>,
-    /// Of the client; an old one closes its servers when it ends.
-    topology: Mutex<Arc<Topology>>,
+    client: DriverClient,
     certificates: Arc<Watch>,
     counters: Arc<Counters>,
     permits: AtomicU32,
-}
-
-/// The driver's client, and what it was made with.
-struct Made {
-    password: Option<Secret>,
-    tls: Option<Arc<TlsOptions>>,
-    client: Client,
 }
 
 /// One of the leases that may exist at once; gives its place back when dropped.
@@ -113,8 +98,8 @@ impl MongoDb {
         backend::adopt::<Self>();
         let options = driver::options(&config, None, None)?;
         let certificates = Arc::default();
-        let tls = driver::tls(&config, &certificates)?;
-        if config.tls.trusts_any_certificate() && tls.is_some() {
+        let client = DriverClient::new(&config, &certificates)?;
+        if config.tls.trusts_any_certificate() && client.is_encrypted() {
             warn_unchecked("MongoDB");
         }
         let hosts = options.hosts.iter().map(ToString::to_string);
@@ -126,9 +111,7 @@ impl MongoDb {
             shared: Arc::new(Shared {
                 config,
                 endpoint: endpoint.into(),
-                tls,
-                client: Mutex::new(None),
-                topology: Mutex::new(Arc::new(Topology::new())),
+                client,
                 certificates,
                 counters: Arc::new(Counters::default()),
                 permits: AtomicU32::new(0),
@@ -152,56 +135,6 @@ impl Shared {
         Error::new(kind, phase, message).with_endpoint(Arc::clone(&self.endpoint))
     }
 
-    fn topology(&self) -> Arc<Topology> {
-        Arc::clone(&self.topology.lock())
-    }
-
-    /// The client for an attempt to connect, made now if this is the first use, or the password
-    /// or the TLS files have changed.
-    fn client(&self) -> Result<Client, Error> {
-        let password = self.config.password.as_ref();
-        let password = password.map(Credential::current).transpose()?;
-        let tls = self.tls.as_ref().map(Renewed::attempt);
-        let mut slot = self.client.lock();
-        if let Some(made) = &*slot
-            && same(made.password.as_ref(), password.as_ref())
-            && made.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
-        {
-            return Ok(made.client.clone());
-        }
-        let mut options = driver::options(&self.config, password.as_ref(), tls.as_deref())?;
-        let counters = Arc::clone(&self.counters);
-        options.cmap_event_handler =
-            Some(EventHandler::callback(move |event| counters.note(event)));
-        let topology = Arc::new(Topology::new());
-        let noted = Arc::clone(&topology);
-        options.sdam_event_handler = Some(EventHandler::callback(move |event| noted.note(event)));
-        let _runtime = runtime::enter()?;
-        let client = match (Client::with_options(options), &*slot) {
-            (Ok(client), _) => client,
-            // The files have changed again since they were checked, and the driver reads them by
-            // itself: the next connect finds out.
-            (Err(_), Some(made)) if same(made.password.as_ref(), password.as_ref()) => {
-                return Ok(made.client.clone());
-            }
-            (Err(error), _) => {
-                let (kind, phase) = (ErrorKind::Configuration, Phase::Connect);
-                let error = self
-                    .error(kind, phase, errors::describe(&error))
-                    .with_driver_error(error);
-                return Err(error);
-            }
-        };
-        *self.topology.lock() = topology;
-        // The old one, if there was one, ends with the last lease that has it.
-        let made = Made {
-            password,
-            tls,
-            client,
-        };
-        Ok(slot.insert(made).client.clone())
-    }
-
     /// Which servers may answer for a lease to count as alive.
     fn criteria(&self) -> SelectionCriteria {
         let configured = self.config.options.selection_criteria.clone();
@@ -216,7 +149,7 @@ impl Shared {
         limit: Duration,
         question: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        let topology = self.topology();
+        let topology = self.client.topology();
         let attempt = topology.attempt();
         let answer = runtime::block_on(limit, async {
             tokio::select! {
@@ -234,7 +167,7 @@ impl Shared {
     /// Every server failed, and on each new connection.
     fn failed_again(&self, phase: Phase, error: DriverError) -> Error {
         if phase == Phase::Connect
-            && self.tls.is_some()
+            && self.client.is_encrypted()
             && let Some((kind, message)) = errors::wants_certificate(&error)
         {
             return self
@@ -290,7 +223,7 @@ impl Shared {
         } else {
             "check_timeout (MONGODB_CHECK_TIMEOUT)"
         };
-        let topology = self.topology();
+        let topology = self.client.topology();
         if let Some(error) = topology.last_failure() {
             return self.refused(phase, error);
         }
@@ -321,10 +254,10 @@ impl Shared {
 
     /// Members that the driver discovered must not be reached in plaintext either.
     fn check_discovered(&self) -> Result<(), Error> {
-        if self.config.allow_plaintext || self.tls.is_some() {
+        if self.config.allow_plaintext || self.client.is_encrypted() {
             return Ok(());
         }
-        let addresses = self.topology().addresses();
+        let addresses = self.client.topology().addresses();
         match addresses.iter().find(|address| !driver::is_local(address)) {
             None => Ok(()),
             Some(address) => Err(self.error(
@@ -351,7 +284,8 @@ impl ManageConnection for MongoDb {
     fn connect(&self) -> Result<MongoDbConnection, Error> {
         let shared = &self.shared;
         let permit = Permit::take(shared)?;
-        let client = shared.client()?;
+        let client = shared.client.get(&shared.config, &shared.counters);
+        let client = client.map_err(|error| error.with_endpoint(Arc::clone(&shared.endpoint)))?;
         let clears = shared.counters.clears();
         let question = service::ping(&client, shared.criteria());
         shared.ask(Phase::Connect, shared.config.connect_timeout, question)?;
@@ -435,13 +369,12 @@ impl Backend for MongoDb {
         };
         let question = service::describe(conn.driver(), criteria);
         let service = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
-        let encryption = match &shared.tls {
-            Some(tls) => {
-                tls.look();
-                Encryption::Tls
-            }
-            None => Encryption::None,
+        let encryption = if shared.client.is_encrypted() {
+            Encryption::Tls
+        } else {
+            Encryption::None
         };
+        shared.client.look();
         let certificates = shared.certificates.certificates();
         Ok(service
             .with_encryption(encryption)
@@ -449,9 +382,7 @@ impl Backend for MongoDb {
     }
 
     fn credentials_changed(&self) -> Option<bool> {
-        let password = self.shared.config.password.as_ref();
-        let password = password.and_then(Credential::has_changed);
-        password.max(self.shared.tls.as_ref().and_then(Renewed::has_changed))
+        self.shared.client.has_changed(&self.shared.config)
     }
 }
 

@@ -55,6 +55,7 @@
 
 mod answer;
 mod batch;
+mod client;
 mod codes;
 mod config;
 mod connection;
