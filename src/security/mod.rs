@@ -97,6 +97,8 @@ mod credential;
 mod diagnosis;
 mod mask;
 #[cfg(feature = "_net")]
+mod pem;
+#[cfg(feature = "_net")]
 mod renewed;
 #[cfg(feature = "_net")]
 mod seal;
@@ -123,6 +125,8 @@ pub(crate) use mask::is_secret_name;
 pub(crate) use mask::unquoted;
 pub(crate) use mask::without;
 pub use mask::{mask_values, values_are_masked};
+#[cfg(feature = "redis")]
+pub(crate) use pem::Files;
 #[cfg(feature = "_net")]
 pub(crate) use renewed::Renewed;
 #[cfg(feature = "_net")]
@@ -136,6 +140,6 @@ pub(crate) use secret::read_regular;
 #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 pub(crate) use secret::read_secret;
 #[cfg(feature = "_net")]
-pub(crate) use tls::{Files, TLS_VERSIONS};
+pub(crate) use tls::TLS_VERSIONS;
 #[cfg(feature = "_net")]
 pub use tls::{Tls, TlsVersion};

@@ -7,18 +7,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use zeroize::Zeroizing;
 
 use super::certificates::{Watch, expiry};
+use super::pem::{Files, Pem, certificates, private_key, read, wrong};
 use super::verifier::Verifier;
 use crate::config::{Plain, shown_path};
-use crate::error::{Error, ErrorKind, Phase};
+use crate::error::Error;
 use crate::health::CertificateOf;
-use crate::security::read_regular;
 
 /// A version of TLS. Older ones than these are never spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,10 +215,10 @@ impl Tls {
         let client = match self.client_paths() {
             None => None,
             Some((certificate, key)) if certificate == key => {
-                let both = read(certificate)?;
+                let both = Pem::new(read(certificate)?);
                 Some((both.clone(), both))
             }
-            Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+            Some((certificate, key)) => Some((Pem::new(read(certificate)?), Pem::new(read(key)?))),
         };
         Ok(Files {
             authorities: authorities.map(read).transpose()?,
@@ -270,8 +267,7 @@ impl Tls {
                 if let Some(moment) = chain.first().and_then(expiry) {
                     expiries.push((CertificateOf::Client, moment));
                 }
-                let key = PrivateKeyDer::from_pem_slice(key_pem)
-                    .map_err(|error| wrong(format!("client key {}: {error}", shown_path(key))))?;
+                let key = private_key(key_pem, key)?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
                     wrong(format!(
                         "client certificate {}: {error}",
@@ -327,42 +323,4 @@ impl Tls {
         }
         Ok(roots)
     }
-}
-
-/// Certificates and keys are not longer than this.
-const LONGEST: u64 = 16 << 20;
-
-/// The bytes of a PEM file, which may hold a key.
-pub(crate) type Pem = Zeroizing<Vec<u8>>;
-
-/// What the files of a [`Tls`] say at one moment.
-#[derive(Default, PartialEq, Eq)]
-pub(crate) struct Files {
-    /// Of the trusted authorities, where a file is named.
-    pub(crate) authorities: Option<Pem>,
-    /// Of the client's certificate and its key, where files are named.
-    pub(crate) client: Option<(Pem, Pem)>,
-}
-
-fn wrong(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Configuration, Phase::Configure, message)
-}
-
-fn read(path: &Path) -> Result<Pem, Error> {
-    read_regular(path, LONGEST).map(Pem::new).map_err(|error| {
-        wrong(format!("{} cannot be read: {error}", shown_path(path))).with_source(Arc::new(error))
-    })
-}
-
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("{}: {error}", shown_path(path))))?;
-    if found.is_empty() {
-        return Err(wrong(format!(
-            "{} holds no PEM certificate",
-            shown_path(path)
-        )));
-    }
-    Ok(found)
 }

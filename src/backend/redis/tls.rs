@@ -43,7 +43,7 @@ pub(super) fn parameters(tls: &Tls, watch: &Arc<Watch>) -> Result<Renewed<Arc<Pa
 /// where no file is named, as the driver would take those compiled into it.
 fn certificates(tls: &Tls, files: &Files) -> TlsCertificates {
     let root_cert = match &files.authorities {
-        Some(pem) => Some(pem.to_vec()),
+        Some(pem) => Some(pem.clone()),
         None if tls.trusts_any_certificate() => None,
         None => Some(system_authorities()),
     };
