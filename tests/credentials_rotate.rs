@@ -58,9 +58,17 @@ fn bare(password: &str, _: u16) -> String {
 fn by_url<M: Backend>(variable: &str, file: &Secret) -> Pool<M> {
     let config = Config::new()
         .set(variable, &*file.0.to_string_lossy())
-        .set("POOL_MAX_CONNECTIONS", 8);
+        .set("POOL_MAX_CONNECTIONS", 8)
+        .set("POOL_MIN_CONNECTIONS", 8);
     let hub = Hub::from_config(&config).expect("opens");
-    hub.pool::<M>(M::NAME).expect("a pool")
+    let pool = hub.pool::<M>(M::NAME).expect("a pool");
+    // None is to log in while the password changes.
+    let start = Instant::now();
+    while pool.state().connections < 8 {
+        assert!(start.elapsed() < SOON, "{:?}", pool.state());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    pool
 }
 
 /// Sixteen threads ask all the time, while the password changes on the server first.
