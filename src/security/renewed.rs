@@ -61,8 +61,9 @@ impl<T: Clone> Renewed<T> {
         tls: &Tls,
         make: impl Fn(&Tls, &Files) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let tls = tls.clone().anchored();
+        // By the paths as they were given: what is no path at all is told from one.
         let files = tls.read()?;
+        let tls = tls.clone().anchored();
         let made = make(&tls, &files)?;
         Ok(Self {
             backend,
