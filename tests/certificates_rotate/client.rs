@@ -63,7 +63,6 @@ fn is_renewed<M: Subject>(words: &[&str]) {
                 told.len()
             );
             assert!(took < SOON, "{took:?}");
-            assert!(failed >= 1);
             match M::NAME {
                 // A failed handshake is no login. The driver's monitors connect by themselves.
                 "mongodb" => assert!(failed <= 6, "{failed}"),

@@ -43,8 +43,9 @@
 //! [`heartbeat`](MongoDbConfig::heartbeat) and
 //! [`connect_timeout`](MongoDbConfig::connect_timeout), or after
 //! [`server_selection_timeout`](MongoDbConfig::server_selection_timeout) more
-//! where the driver retries. [`MongoDbConnection::within`] and the deadline of a
-//! [`MongoOperation`] hold whatever happens.
+//! where the driver retries. So does one on a server whose certificate is no longer
+//! trusted, or that no longer accepts ours. [`MongoDbConnection::within`] and the deadline
+//! of a [`MongoOperation`] hold whatever happens.
 //!
 //! # Operations
 //!
