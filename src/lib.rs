@@ -132,8 +132,9 @@
 //! # Servers in trouble
 //!
 //! What is tried again is paced, bounded by a budget, and stopped by a [circuit breaker](Breaker)
-//! while a server keeps failing. Passwords in files are read for each login, so that they can
-//! change while the program runs.
+//! while a server keeps failing. Passwords in files, alone or in a URL, are read for each login,
+//! and [certificates](security#files-that-change) for each connection, so that they can change
+//! while the program runs.
 //!
 //! # Watching
 //!

@@ -1,14 +1,15 @@
-//! Passwords that change on the server and in the file that they come from: it works again
-//! without a restart, soon, and no account is locked meanwhile.
+//! Passwords that change on the server and in the file that they come from, alone or in a URL: it
+//! works again without a restart, soon, and no account is locked meanwhile.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use millpond::backend::Backend;
 use millpond::{
-    ErrorKind, Http, HttpConfig, ManageConnection, MongoDb, MongoDbConfig, Pool, Postgres,
-    PostgresConfig, Redis, RedisConfig,
+    Config, ErrorKind, Http, HttpConfig, Hub, ManageConnection, MongoDb, MongoDbConfig, Pool,
+    Postgres, PostgresConfig, Redis, RedisConfig,
 };
 use mongodb::bson::{Document, doc};
 use testbed::secret;
@@ -44,6 +45,30 @@ impl Drop for Secret {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// What the file says of this password: itself, or a URL with it.
+type Written = fn(password: &str, port: u16) -> String;
+
+fn bare(password: &str, _: u16) -> String {
+    password.to_owned()
+}
+
+/// A pool of those whose URL is in this file.
+fn by_url<M: Backend>(variable: &str, file: &Secret) -> Pool<M> {
+    let config = Config::new()
+        .set(variable, &*file.0.to_string_lossy())
+        .set("POOL_MAX_CONNECTIONS", 8)
+        .set("POOL_MIN_CONNECTIONS", 8);
+    let hub = Hub::from_config(&config).expect("opens");
+    let pool = hub.pool::<M>(M::NAME).expect("a pool");
+    // None is to log in while the password changes.
+    let start = Instant::now();
+    while pool.state().connections < 8 {
+        assert!(start.elapsed() < SOON, "{:?}", pool.state());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    pool
 }
 
 /// Sixteen threads ask all the time, while the password changes on the server first.
@@ -120,6 +145,27 @@ fn rotates<M: ManageConnection<Error = millpond::Error>>(
 
 #[test]
 fn postgres() {
+    postgres_with(bare, |file, port| {
+        let config = PostgresConfig::new()
+            .host("127.0.0.1")
+            .port(port)
+            .database("postgres")
+            .user("app")
+            .password_file(&file.0);
+        Pool::builder()
+            .max_size(8)
+            .build(Postgres::new(config).expect("good settings"))
+            .expect("opens")
+    });
+}
+
+#[test]
+fn postgres_in_a_url() {
+    let url = |password: &str, port| format!("postgres://app:{password}@127.0.0.1:{port}/postgres");
+    postgres_with(url, |file, _| by_url("DATABASE_URL_FILE", file));
+}
+
+fn postgres_with(written: Written, pool: impl FnOnce(&Secret, u16) -> Pool<Postgres>) {
     let server = testbed::Postgres::builder()
         .hba("local all all trust\nhost all app 127.0.0.1/32 scram-sha-256\n")
         .start()
@@ -131,17 +177,8 @@ fn postgres() {
             "'"
         ))
         .expect("creates");
-    let file = Secret::new(secret!("hunter1"));
-    let config = PostgresConfig::new()
-        .host("127.0.0.1")
-        .port(server.port())
-        .database("postgres")
-        .user("app")
-        .password_file(&file.0);
-    let pool = Pool::builder()
-        .max_size(8)
-        .build(Postgres::new(config).expect("good settings"))
-        .expect("opens");
+    let file = Secret::new(&written(secret!("hunter1"), server.port()));
+    let pool = pool(&file, server.port());
     let log = server.data_dir().parent().expect("a folder").join("log");
     rotates(
         &pool,
@@ -156,7 +193,7 @@ fn postgres() {
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
             server.psql(end).expect("ends them");
         },
-        || file.write(secret!("hunter2")),
+        || file.write(&written(secret!("hunter2"), server.port())),
         || {
             let log = std::fs::read_to_string(&log).expect("a log");
             let refused = "password authentication failed for user \"app\"";
@@ -169,6 +206,26 @@ fn postgres() {
 
 #[test]
 fn redis() {
+    redis_with(bare, |file, port| {
+        let config = RedisConfig::new()
+            .host("127.0.0.1")
+            .port(port)
+            .user("app")
+            .password_file(&file.0);
+        Pool::builder()
+            .max_size(8)
+            .build(Redis::new(config).expect("good settings"))
+            .expect("opens")
+    });
+}
+
+#[test]
+fn redis_in_a_url() {
+    let url = |password: &str, port| format!("redis://app:{password}@127.0.0.1:{port}");
+    redis_with(url, |file, _| by_url("REDIS_URL_FILE", file));
+}
+
+fn redis_with(written: Written, pool: impl FnOnce(&Secret, u16) -> Pool<Redis>) {
     let server = testbed::Redis::start().expect("starts");
     let user = |password: &str| {
         let password = format!(">{password}");
@@ -186,16 +243,8 @@ fn redis() {
             .expect("changes");
     };
     user(secret!("hunter1"));
-    let file = Secret::new(secret!("hunter1"));
-    let config = RedisConfig::new()
-        .host("127.0.0.1")
-        .port(server.port())
-        .user("app")
-        .password_file(&file.0);
-    let pool = Pool::builder()
-        .max_size(8)
-        .build(Redis::new(config).expect("good settings"))
-        .expect("opens");
+    let file = Secret::new(&written(secret!("hunter1"), server.port()));
+    let pool = pool(&file, server.port());
     rotates(
         &pool,
         |pool| {
@@ -210,7 +259,7 @@ fn redis() {
                 .cli(&["CLIENT", "KILL", "USER", "app"])
                 .expect("ends them");
         },
-        || file.write(secret!("hunter2")),
+        || file.write(&written(secret!("hunter2"), server.port())),
         || {
             let info = server.cli(&["INFO", "errorstats"]).expect("tells");
             let count = info
@@ -223,6 +272,28 @@ fn redis() {
 
 #[test]
 fn mongodb() {
+    mongodb_with(bare, |file, port| {
+        let config = MongoDbConfig::new()
+            .host(format!("127.0.0.1:{port}"))
+            .user("app")
+            .password_file(&file.0)
+            .database("test");
+        Pool::builder()
+            .max_size(8)
+            .build(MongoDb::new(config).expect("good settings"))
+            .expect("opens")
+    });
+}
+
+#[test]
+fn mongodb_in_a_url() {
+    let url = |password: &str, port| {
+        format!("mongodb://app:{password}@127.0.0.1:{port}/test?authSource=admin")
+    };
+    mongodb_with(url, |file, _| by_url("MONGODB_URI_FILE", file));
+}
+
+fn mongodb_with(written: Written, pool: impl FnOnce(&Secret, u16) -> Pool<MongoDb>) {
     let server = testbed::Mongo::builder().auth().start().expect("starts");
     let admin = || ::mongodb::sync::Client::with_uri_str(server.uri()).expect("a client");
     let run = |command: Document| {
@@ -234,16 +305,8 @@ fn mongodb() {
             .expect("runs")
     };
     run(doc! { "createUser": "app", "pwd": secret!("hunter1"), "roles": ["readWriteAnyDatabase"] });
-    let file = Secret::new(secret!("hunter1"));
-    let config = MongoDbConfig::new()
-        .host(format!("127.0.0.1:{}", server.port()))
-        .user("app")
-        .password_file(&file.0)
-        .database("test");
-    let pool = Pool::builder()
-        .max_size(8)
-        .build(MongoDb::new(config).expect("good settings"))
-        .expect("opens");
+    let file = Secret::new(&written(secret!("hunter1"), server.port()));
+    let pool = pool(&file, server.port());
     let log = server.members()[0].log_path();
     rotates(
         &pool,
@@ -256,7 +319,7 @@ fn mongodb() {
             // Ends every connection.
             server.restart().expect("restarts");
         },
-        || file.write(secret!("hunter2")),
+        || file.write(&written(secret!("hunter2"), server.port())),
         || {
             let log = std::fs::read_to_string(&log).expect("a log");
             let is_refusal =

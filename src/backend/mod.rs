@@ -161,10 +161,10 @@ pub trait Backend: ManageConnection<Error: Send + Sync> + Sized {
         })
     }
 
-    /// Whether the next login would use another password than the last one did, because the
-    /// file that it comes from has changed. Asked now and then while logins are refused, in the
-    /// background; may read that file. `None`, the default, if that cannot happen: then a login
-    /// that is refused is tried again now and then all the same.
+    /// Whether the next attempt to connect would use another password or certificate than the
+    /// last one did, because the file that it comes from has changed. Asked now and then while
+    /// attempts are refused, in the background; may read that file. `None`, the default, if that
+    /// cannot happen: then a login that is refused is tried again now and then all the same.
     fn credentials_changed(&self) -> Option<bool> {
         None
     }

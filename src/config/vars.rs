@@ -13,6 +13,8 @@ use super::text::shown_path_of_secret;
 use crate::error::{Error, ErrorKind, Phase};
 #[cfg(feature = "_net")]
 use crate::security::Credential;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+use crate::security::Part;
 #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 use crate::security::{Secret, read_secret};
 
@@ -224,13 +226,26 @@ impl<'a> Vars<'a> {
     #[cfg(feature = "_net")]
     pub(crate) fn credential(&mut self, name: &str) -> Option<Credential> {
         let secret = self.secret_text(name)?;
+        Some(self.file(name).unwrap_or_else(|| secret.into()))
+    }
+
+    /// What the file says that `NAME_FILE` names, if that is what counts.
+    #[cfg(feature = "_net")]
+    fn file(&mut self, name: &str) -> Option<Credential> {
         let (given, file) = (self.find(name), self.find(&format!("{name}_FILE")));
         let rank = |found: &Option<Found>| found.as_ref().map(|found| found.rank);
         if rank(&file) <= rank(&given) {
-            return Some(secret.into());
+            return None;
         }
         let path = file?.text?;
         Some(Credential::file(&*path).opened_with(self.sealing_key()))
+    }
+
+    /// The password of this URL, if it comes from a file: read, and taken out of it, again for
+    /// each login.
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+    pub(crate) fn url_password(&mut self, name: &str, part: Part) -> Option<Credential> {
+        Some(self.file(name)?.part(part))
     }
 
     /// A secret URL, which overrules the variables for its parts where these are set in an earlier

@@ -1,6 +1,7 @@
 //! A password, token or key for logging in, which may change while the program runs.
 //!
-//! It is given once, or it is the first line of a file: that is read again for each login, since
+//! It is given once, or it is the first line of a file, or the password of a URL that is that
+//! line: that is read again for each login, since
 //! a login costs far more than reading a small file, and no time stamp tells for certain that a
 //! file has changed (two changes within a tick of the clock, a file that was moved into place).
 //! A login that was refused is worth another attempt as soon as the file says something else
@@ -30,9 +31,21 @@ pub(crate) struct Credential {
 #[derive(Clone)]
 enum Origin {
     Given(Secret),
-    /// What opens it, if it is sealed.
-    File(PathBuf, Option<Arc<SealingKey>>),
+    File(Line),
 }
+
+/// The first line of a file.
+#[derive(Clone)]
+struct Line {
+    path: PathBuf,
+    /// What opens it, if it is sealed.
+    key: Option<Arc<SealingKey>>,
+    /// Takes the secret out of it, if it is not the secret itself.
+    part: Option<Part>,
+}
+
+/// Finds the password in a URL.
+pub(crate) type Part = fn(&str) -> Option<Secret>;
 
 impl Credential {
     /// The first line of this file.
@@ -41,15 +54,28 @@ impl Credential {
         // The program may change its working directory.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self {
-            origin: Origin::File(path, None),
+            origin: Origin::File(Line {
+                path,
+                key: None,
+                part: None,
+            }),
             used: Mutex::new(None),
         }
     }
 
     /// The same, which may be sealed with this key.
     pub(crate) fn opened_with(mut self, key: Option<SealingKey>) -> Self {
-        if let Origin::File(_, opener) = &mut self.origin {
-            *opener = key.map(Arc::new);
+        if let Origin::File(line) = &mut self.origin {
+            line.key = key.map(Arc::new);
+        }
+        self
+    }
+
+    /// Not the line itself, but this part of it.
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+    pub(crate) fn part(mut self, part: Part) -> Self {
+        if let Origin::File(line) = &mut self.origin {
+            line.part = Some(part);
         }
         self
     }
@@ -59,11 +85,11 @@ impl Credential {
     /// # Errors
     /// [`ErrorKind::Configuration`] if the file cannot be read and never could.
     pub(crate) fn current(&self) -> Result<Secret, Error> {
-        let (path, key) = match &self.origin {
+        let line = match &self.origin {
             Origin::Given(secret) => return Ok(secret.clone()),
-            Origin::File(path, key) => (path, key),
+            Origin::File(line) => line,
         };
-        let read = read(path, key.as_deref());
+        let read = line.read();
         let mut used = self.used.lock();
         match (read, &*used) {
             (Ok(secret), _) => {
@@ -74,7 +100,7 @@ impl Credential {
             (Err(error), None) => {
                 let message = format!(
                     "the file of the secret, {}, cannot be read: {error}",
-                    shown_path(path)
+                    shown_path(&line.path)
                 );
                 let error = Arc::new(error);
                 Err(
@@ -88,10 +114,10 @@ impl Credential {
     /// Whether the next login would use another secret than the last one did; `None` for one
     /// that never changes. Reads the file.
     pub(crate) fn has_changed(&self) -> Option<bool> {
-        let Origin::File(path, key) = &self.origin else {
+        let Origin::File(line) = &self.origin else {
             return None;
         };
-        let secret = read(path, key.as_deref()).ok();
+        let secret = line.read().ok();
         let other = |secret: Secret| !same(self.used.lock().as_ref(), Some(&secret));
         Some(secret.is_some_and(other))
     }
@@ -102,13 +128,23 @@ pub(crate) fn same(one: Option<&Secret>, other: Option<&Secret>) -> bool {
     one.map(Secret::expose) == other.map(Secret::expose)
 }
 
-fn read(path: &Path, key: Option<&SealingKey>) -> io::Result<Secret> {
-    let secret = read_secret(&path.to_string_lossy())?;
-    match key {
-        Some(key) if secret.expose().trim_start().starts_with(SEALED) => {
-            key.open(secret.expose()).map_err(io::Error::other)
+impl Line {
+    fn read(&self) -> io::Result<Secret> {
+        let line = self.opened(read_secret(&self.path.to_string_lossy())?)?;
+        let Some(part) = self.part else {
+            return Ok(line);
+        };
+        let part = part(line.expose());
+        self.opened(part.ok_or_else(|| io::Error::other("it is no URL with a password"))?)
+    }
+
+    fn opened(&self, secret: Secret) -> io::Result<Secret> {
+        match &self.key {
+            Some(key) if secret.expose().trim_start().starts_with(SEALED) => {
+                key.open(secret.expose()).map_err(io::Error::other)
+            }
+            _ => Ok(secret),
         }
-        _ => Ok(secret),
     }
 }
 
@@ -134,7 +170,7 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::Given(secret) => secret.fmt(f),
-            Origin::File(path, _) => write!(f, "*** (from {})", shown_path(path)),
+            Origin::File(line) => write!(f, "*** (from {})", shown_path(&line.path)),
         }
     }
 }
@@ -170,5 +206,27 @@ mod tests {
         assert_eq!(credential.has_changed(), Some(false));
         assert_eq!(credential.current().unwrap().expose(), "hunter3");
         assert_eq!(Credential::from(Secret::from("x")).has_changed(), None);
+    }
+
+    #[test]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+    fn a_part_of_a_line_may_be_sealed_and_so_may_the_line() {
+        let path = std::env::temp_dir().join(format!("millpond-credential-{}", fastrand::u64(..)));
+        let key = SealingKey::generate();
+        let sealed = |text: &str| key.seal(&Secret::from(text));
+        let after_the_sign = |line: &str| Some(Secret::from(line.split_once('=')?.1));
+        let credential = Credential::file(&path)
+            .opened_with(Some(key.clone()))
+            .part(after_the_sign);
+        for (line, expected) in [
+            ("p=hunter1".to_owned(), "hunter1"),
+            (format!("p={}", sealed("hunter2")), "hunter2"),
+            (sealed("p=hunter3"), "hunter3"),
+            ("torn".to_owned(), "hunter3"),
+        ] {
+            std::fs::write(&path, line).unwrap();
+            assert_eq!(credential.current().unwrap().expose(), expected);
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -73,6 +73,21 @@
 //!
 //! Every TLS configuration of this crate comes from `Tls` and uses one crypto provider
 //! (ring), handed over explicitly, so that no process-wide default is needed.
+//!
+//! # Files that change
+//!
+//! What logs in or encrypts can be renewed while the program runs, by replacing its file:
+//!
+//! - A password, token or key from a file (`NAME_FILE`, the `*_file` methods of builders) is read
+//!   again for each login; so is the password in the URL that the file of `DATABASE_URL_FILE`,
+//!   `REDIS_URL_FILE` or `MONGODB_URI_FILE` has. The rest of such a URL (user, host, database)
+//!   is read once.
+//! - The files of certificates, keys and authorities are read again for each new connection, and
+//!   for the watch of their expiry at each check. The system's authorities are read once.
+//!
+//! Connections that exist stay as they are. A file that is missing, torn or of no use harms
+//! nothing: what it said last is used. While the server refuses what the files say, the pool looks
+//! at them four times a second, and connects at once when they say something else.
 
 #[cfg(feature = "_net")]
 mod certificates;
@@ -81,6 +96,10 @@ mod credential;
 #[cfg(feature = "_net")]
 mod diagnosis;
 mod mask;
+#[cfg(feature = "_net")]
+mod pem;
+#[cfg(feature = "_net")]
+mod renewed;
 #[cfg(feature = "_net")]
 mod seal;
 #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
@@ -94,6 +113,8 @@ mod verifier;
 pub(crate) use certificates::Watch;
 #[cfg(feature = "_net")]
 pub(crate) use credential::Credential;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb"))]
+pub(crate) use credential::Part;
 #[cfg(any(feature = "redis", feature = "mongodb"))]
 pub(crate) use credential::same;
 #[cfg(feature = "_net")]
@@ -104,6 +125,10 @@ pub(crate) use mask::is_secret_name;
 pub(crate) use mask::unquoted;
 pub(crate) use mask::without;
 pub use mask::{mask_values, values_are_masked};
+#[cfg(feature = "redis")]
+pub(crate) use pem::Files;
+#[cfg(feature = "_net")]
+pub(crate) use renewed::Renewed;
 #[cfg(feature = "_net")]
 pub use seal::SealingKey;
 #[cfg(feature = "_net")]

@@ -42,10 +42,13 @@ const LONGEST: u64 = 64 << 10;
 
 /// All that is in this file. A pipe or a device is refused: it might never answer, or never end.
 pub(crate) fn read_regular(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    let mut content = Vec::new();
+    // All at once: what grows leaves copies behind, and takes time.
+    let size = metadata.len().min(longest) + 1;
+    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     File::open(path)?
         .take(longest + 1)
         .read_to_end(&mut content)?;

@@ -4,19 +4,18 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::certificates::{Watch, expiry};
+use super::pem::{Files, Pem, certificates, private_key, read, wrong};
 use super::verifier::Verifier;
 use crate::config::{Plain, shown_path};
-use crate::error::{Error, ErrorKind, Phase};
+use crate::error::Error;
 use crate::health::CertificateOf;
-use crate::security::read_regular;
 
 /// A version of TLS. Older ones than these are never spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +72,17 @@ pub(crate) const TLS_VERSIONS: &str = "1.2 or 1.3";
 /// use millpond::Tls;
 /// let tls = Tls::new().ca_file("/etc/ssl/private-ca.pem");
 /// ```
+///
+/// # Files that change
+///
+/// The files are read again for each new connection, so that certificates can be renewed while
+/// the program runs; connections that exist stay as they are. While new files cannot be used (one
+/// is half written, or certificate and key do not belong together), new connections use what the
+/// files said before, and the log says so, once. A connection that was refused because of a
+/// certificate is tried again within a quarter of a second after the files have changed. Write a
+/// new file beside the old one and rename it, so that nobody reads half of it. Of MongoDB the
+/// driver's client is made anew: see its [module](crate::backend::mongodb). The authorities of
+/// the system are read once.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Tls {
@@ -175,39 +185,64 @@ impl Tls {
         self.skip_host_name
     }
 
-    /// The PEM text of the trusted authorities, where a file was named.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Configuration`] when it cannot be read.
-    #[cfg(feature = "redis")]
-    pub(crate) fn ca_pem(&self) -> Result<Option<Pem>, Error> {
-        self.ca_file.as_deref().map(read).transpose()
+    /// Whether there is a file that could change.
+    pub(super) fn names_files(&self) -> bool {
+        self.ca_file.is_some() || self.client_paths().is_some()
     }
 
-    /// The PEM texts of the client's certificate and key, where named.
+    /// The same, whatever becomes of the working directory.
+    pub(super) fn anchored(mut self) -> Self {
+        let paths = [
+            &mut self.ca_file,
+            &mut self.client_cert_file,
+            &mut self.client_key_file,
+        ];
+        for path in paths.into_iter().flatten() {
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute;
+            }
+        }
+        self
+    }
+
+    /// What the files say now. That of the authorities is left alone where any certificate will
+    /// do.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] when one cannot be read.
-    #[cfg(feature = "redis")]
-    pub(crate) fn client_pem(&self) -> Result<Option<(Pem, Pem)>, Error> {
-        let Some((certificate, key)) = self.client_paths() else {
-            return Ok(None);
+    pub(super) fn read(&self) -> Result<Files, Error> {
+        let authorities = self.ca_path().filter(|_| !self.trust_any_certificate);
+        let client = match self.client_paths() {
+            None => None,
+            Some((certificate, key)) if certificate == key => {
+                let both = Pem::new(read(certificate)?);
+                Some((both.clone(), both))
+            }
+            Some((certificate, key)) => Some((Pem::new(read(certificate)?), Pem::new(read(key)?))),
         };
-        Ok(Some((read(certificate)?, read(key)?)))
+        Ok(Files {
+            authorities: authorities.map(read).transpose()?,
+            client,
+        })
     }
 
-    /// The rustls configuration for these settings. The watch learns when the certificates in
-    /// the files expire, and with each handshake when the server's does.
+    /// The rustls configuration for these settings and this content of the files. The watch
+    /// learns when the certificates in it expire, and with each handshake when the server's does.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] when a file cannot be read or holds no usable
-    /// certificate or key, or when the system has no authorities.
-    pub(crate) fn client_config(&self, watch: &Arc<Watch>) -> Result<ClientConfig, Error> {
+    /// [`ErrorKind::Configuration`] when a file holds no usable certificate or key, or when the
+    /// system has no authorities. Then the watch learns nothing.
+    pub(crate) fn client_config(
+        &self,
+        files: &Files,
+        watch: &Arc<Watch>,
+    ) -> Result<ClientConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut expiries = Vec::new();
         let chain = if self.trust_any_certificate {
             None
         } else {
-            let roots = Arc::new(self.roots(watch)?);
+            let roots = Arc::new(self.roots(files, &mut expiries)?);
             let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
             let chain = chain
                 .build()
@@ -225,21 +260,26 @@ impl Tls {
             .map_err(|error| wrong(format!("TLS versions: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let Some((certificate, key)) = self.client_paths() else {
-            return Ok(builder.with_no_client_auth());
+        let config = match self.client_paths().zip(files.client.as_ref()) {
+            None => builder.with_no_client_auth(),
+            Some(((certificate, key), (certificate_pem, key_pem))) => {
+                let chain = certificates(certificate_pem, certificate)?;
+                if let Some(moment) = chain.first().and_then(expiry) {
+                    expiries.push((CertificateOf::Client, moment));
+                }
+                let key = private_key(key_pem, key)?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
+                    wrong(format!(
+                        "client certificate {}: {error}",
+                        shown_path(certificate)
+                    ))
+                })?
+            }
         };
-        let chain = certificates(&read(certificate)?, certificate)?;
-        if let Some(moment) = chain.first().and_then(expiry) {
-            watch.note(CertificateOf::Client, moment);
+        for (of, moment) in expiries {
+            watch.note(of, moment);
         }
-        let key = PrivateKeyDer::from_pem_slice(&read(key)?)
-            .map_err(|error| wrong(format!("client key {}: {error}", shown_path(key))))?;
-        builder.with_client_auth_cert(chain, key).map_err(|error| {
-            wrong(format!(
-                "client certificate {}: {error}",
-                shown_path(certificate)
-            ))
-        })
+        Ok(config)
     }
 
     fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
@@ -249,13 +289,17 @@ impl Tls {
         }
     }
 
-    fn roots(&self, watch: &Watch) -> Result<RootCertStore, Error> {
+    fn roots(
+        &self,
+        files: &Files,
+        expiries: &mut Vec<(CertificateOf, SystemTime)>,
+    ) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
-        if let Some(path) = self.ca_path() {
-            let authorities = certificates(&read(path)?, path)?;
+        if let Some((path, pem)) = self.ca_path().zip(files.authorities.as_ref()) {
+            let authorities = certificates(pem, path)?;
             // While an authority is replaced, the file holds the old and the new one.
             if let Some(last) = authorities.iter().filter_map(expiry).max() {
-                watch.note(CertificateOf::Authority, last);
+                expiries.push((CertificateOf::Authority, last));
             }
             for certificate in authorities {
                 roots
@@ -279,34 +323,4 @@ impl Tls {
         }
         Ok(roots)
     }
-}
-
-/// Certificates and keys are not longer than this.
-const LONGEST: u64 = 16 << 20;
-
-/// The bytes of a PEM file.
-#[cfg(feature = "redis")]
-type Pem = Vec<u8>;
-
-fn wrong(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Configuration, Phase::Configure, message)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    read_regular(path, LONGEST).map_err(|error| {
-        wrong(format!("{} cannot be read: {error}", shown_path(path))).with_source(Arc::new(error))
-    })
-}
-
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("{}: {error}", shown_path(path))))?;
-    if found.is_empty() {
-        return Err(wrong(format!(
-            "{} holds no PEM certificate",
-            shown_path(path)
-        )));
-    }
-    Ok(found)
 }

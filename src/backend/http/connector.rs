@@ -20,13 +20,14 @@ use ureq::{Error, Timeout};
 use super::config::Base;
 use super::wire::{Counters, Wire, is_timeout};
 use crate::deadline::moment_in;
+use crate::security::Renewed;
 
 /// The service and the one connection to it.
 #[derive(Debug)]
 pub(super) struct Line {
     base: Base,
     uri: Uri,
-    tls: Arc<ClientConfig>,
+    tls: Arc<Renewed<Arc<ClientConfig>>>,
     kept: Mutex<Option<Kept>>,
     keep_alive: bool,
     pub(super) counters: Arc<Counters>,
@@ -41,7 +42,12 @@ struct Kept {
 }
 
 impl Line {
-    pub(super) fn new(base: Base, uri: Uri, tls: Arc<ClientConfig>, keep_alive: bool) -> Self {
+    pub(super) fn new(
+        base: Base,
+        uri: Uri,
+        tls: Arc<Renewed<Arc<ClientConfig>>>,
+        keep_alive: bool,
+    ) -> Self {
         Self {
             base,
             uri,
@@ -110,15 +116,15 @@ impl Line {
 
     fn open(&self, uri: &Uri, config: &Config, deadline: Instant) -> Result<Wire, Error> {
         let addresses = resolve(uri, config, deadline)?;
-        let name = if uri.scheme_str() == Some("https") {
+        let tls = if uri.scheme_str() == Some("https") {
             let host = bare_host(uri);
             let name = ServerName::try_from(host.to_owned());
             let name = name.map_err(|_| Error::Tls("the host name fits no certificate"))?;
-            Some((&self.tls, name))
+            Some((self.tls.current(), name))
         } else {
             None
         };
-        Wire::open(&addresses, name, &self.counters, deadline)
+        Wire::open(&addresses, tls, &self.counters, deadline)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::backend::{self, Backend, Encryption, Role, Service, Traffic};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
-use crate::security::{Watch, warn_unchecked};
+use crate::security::{Renewed, Watch, warn_unchecked};
 
 /// Makes connections to an HTTP service.
 ///
@@ -34,7 +34,7 @@ pub struct Http {
     config: HttpConfig,
     base: Base,
     uri: Uri,
-    tls: Arc<ClientConfig>,
+    tls: Arc<Renewed<Arc<ClientConfig>>>,
     certificates: Arc<Watch>,
     driver: Config,
     defaults: Arc<Defaults>,
@@ -71,9 +71,13 @@ impl Http {
             .build();
         backend::adopt::<Self>();
         // A redirect may lead to `https`, too, so the files are read in any case.
-        let certificates = Arc::default();
+        let certificates = Arc::<Watch>::default();
+        let watch = Arc::clone(&certificates);
+        let tls = Renewed::new("HTTP", &config.tls, move |tls, files| {
+            tls.client_config(files, &watch).map(Arc::new)
+        })?;
         Ok(Self {
-            tls: Arc::new(config.tls.client_config(&certificates)?),
+            tls: Arc::new(tls),
             certificates,
             defaults: Arc::new(Defaults::new(&config, &base)?),
             endpoint: format!("{}{}", base.origin, base.prefix),
@@ -134,6 +138,7 @@ impl r2d2::ManageConnection for Http {
     fn connect(&self) -> Result<HttpConnection, Error> {
         let keep_alive = self.config.keep_alive;
         self.defaults.renew_login();
+        self.tls.attempt();
         let (base, uri) = (self.base.clone(), self.uri.clone());
         let line = Arc::new(Line::new(base, uri, Arc::clone(&self.tls), keep_alive));
         if keep_alive {
@@ -224,6 +229,7 @@ impl Backend for Http {
         } else {
             Encryption::None
         };
+        self.tls.look();
         let certificates = self.certificates.certificates();
         Ok(service
             .with_encryption(encryption)
@@ -235,7 +241,9 @@ impl Backend for Http {
     }
 
     fn credentials_changed(&self) -> Option<bool> {
-        self.defaults.login_has_changed()
+        self.defaults
+            .login_has_changed()
+            .max(self.tls.has_changed())
     }
 }
 

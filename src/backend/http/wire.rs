@@ -132,7 +132,7 @@ impl Wire {
     /// of the time left, and does the TLS handshake if a name is given for it.
     pub(super) fn open(
         addresses: &[SocketAddr],
-        tls: Option<(&Arc<ClientConfig>, ServerName<'static>)>,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
         counters: &Arc<Counters>,
         deadline: Instant,
     ) -> Result<Self, Error> {
@@ -151,7 +151,7 @@ impl Wire {
                 registered: false,
             });
         };
-        let mut session = ClientConnection::new(Arc::clone(config), name).map_err(Error::Rustls)?;
+        let mut session = ClientConnection::new(config, name).map_err(Error::Rustls)?;
         while session.is_handshaking() {
             session.complete_io(&mut timed).map_err(handshake_failed)?;
         }

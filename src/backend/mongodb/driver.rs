@@ -9,7 +9,7 @@ use mongodb::options::{ClientOptions, ServerAddress, Tls as DriverTls, TlsOption
 use super::config::{Encryption, MongoDbConfig};
 use crate::config::{bare, is_host, shown};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::{Secret, Tls, Watch};
+use crate::security::{Renewed, Secret, Tls, Watch};
 
 /// Where systems keep their certificate authorities in one file. The driver itself
 /// knows only a built-in list of public ones.
@@ -78,12 +78,31 @@ pub(super) fn encrypts(config: &MongoDbConfig) -> Result<bool, (&'static str, St
     }
 }
 
-/// The driver's options, with this password in them. Reads and checks the TLS files; the
-/// watch learns when they expire.
+/// How these settings encrypt, if they do. The driver reads the files by itself when a client is
+/// made; they are read and checked here all the same, so that a mistake shows here and by name,
+/// and to see when they change. The watch learns when the certificates in them expire.
+pub(super) fn tls(
+    config: &MongoDbConfig,
+    certificates: &Arc<Watch>,
+) -> Result<Option<Renewed<Arc<TlsOptions>>>, Error> {
+    let encrypts = encrypts(config)
+        .map_err(|(setting, accepted)| wrong(format!("{setting}: accepted is {accepted}")))?;
+    if !encrypts {
+        return Ok(None);
+    }
+    let watch = Arc::clone(certificates);
+    let renewed = Renewed::new("MongoDB", &config.tls, move |tls, files| {
+        tls.client_config(files, &watch)?;
+        tls_options(tls).map(Arc::new)
+    });
+    renewed.map(Some)
+}
+
+/// The driver's options, with this password and encryption in them.
 pub(super) fn options(
     config: &MongoDbConfig,
     password: Option<&Secret>,
-    certificates: &Arc<Watch>,
+    tls: Option<&TlsOptions>,
 ) -> Result<ClientOptions, Error> {
     let mut options = config.options.clone();
     options.hosts = addresses(config)?;
@@ -92,12 +111,9 @@ pub(super) fn options(
             "max_sockets (MONGODB_MAX_SOCKETS) must be at least 1",
         ));
     }
-    let encrypts = encrypts(config)
-        .map_err(|(setting, accepted)| wrong(format!("{setting}: accepted is {accepted}")))?;
-    options.tls = Some(if encrypts {
-        DriverTls::Enabled(tls_options(&config.tls, certificates)?)
-    } else {
-        DriverTls::Disabled
+    options.tls = Some(match tls {
+        Some(tls) => DriverTls::Enabled(tls.clone()),
+        None => DriverTls::Disabled,
     });
     if let Some(credential) = &mut options.credential {
         credential.password = password.map(|password| password.expose().to_owned());
@@ -113,9 +129,7 @@ pub(super) fn options(
     Ok(options)
 }
 
-fn tls_options(tls: &Tls, certificates: &Arc<Watch>) -> Result<TlsOptions, Error> {
-    // Reads and parses every file, so that a mistake shows here and by name.
-    tls.client_config(certificates)?;
+fn tls_options(tls: &Tls) -> Result<TlsOptions, Error> {
     if !tls.allows_tls12() {
         return Err(wrong(format!(
             "min_version (MONGODB_SSL_MIN_VERSION): accepted is {ONLY_TLS12}"

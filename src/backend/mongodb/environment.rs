@@ -4,7 +4,7 @@ use mongodb::options::{Acknowledgment, ReadPreference, WriteConcern};
 
 use super::config::{Encryption, MongoDbConfig};
 use crate::config::Vars;
-use crate::security::{TLS_VERSIONS, Tls};
+use crate::security::{Secret, TLS_VERSIONS, Tls};
 
 /// Options of a connection string that overrule variables of earlier layers.
 const OPTIONS: [(&str, &str); 11] = [
@@ -36,7 +36,14 @@ pub(super) fn read(vars: &mut Vars<'_>) -> Option<MongoDbConfig> {
         .map(|uri| MongoDbConfig::from_url(uri.expose()))
     {
         None => MongoDbConfig::new(),
-        Some(Ok(config)) => config,
+        Some(Ok(mut config)) => {
+            if config.password.is_some()
+                && let Some(password) = vars.url_password("MONGODB_URI", password_in)
+            {
+                config.password = Some(password);
+            }
+            config
+        }
         Some(Err(error)) => {
             let what = error.message();
             let what = what.strip_prefix("MONGODB_URI: ").unwrap_or(what);
@@ -59,6 +66,12 @@ pub(super) fn read(vars: &mut Vars<'_>) -> Option<MongoDbConfig> {
     config = behaviour(vars, config);
     config = limits(vars, config);
     Some(config)
+}
+
+/// The password in this connection string.
+fn password_in(uri: &str) -> Option<Secret> {
+    let config = MongoDbConfig::from_url(uri).ok()?;
+    config.password?.current().ok()
 }
 
 fn address(vars: &mut Vars<'_>, mut config: MongoDbConfig) -> MongoDbConfig {

@@ -6,25 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use mongodb::event::EventHandler;
 use mongodb::options::{ReadPreference, SelectionCriteria};
-use parking_lot::Mutex;
 use r2d2::ManageConnection;
 
+use super::client::DriverClient;
 use super::config::MongoDbConfig;
 use super::connection::MongoDbConnection;
 use super::operation::MongoOperation;
 use super::reply::MongoReply;
 use super::sockets::{Counters, SocketMeter, Sockets};
-use super::topology::{Doom, Topology};
+use super::topology::Doom;
 use super::{batch, driver, errors, execute, runtime, service};
 use crate::backend::{self, Backend, Encryption, Service};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::operation::Outcome;
-use crate::security::{Credential, Secret, Watch, same, warn_unchecked};
+use crate::security::{Watch, warn_unchecked};
 
 /// Makes leases on one shared MongoDB client. See the [module](super).
 ///
@@ -46,11 +44,7 @@ pub struct MongoDb {
 struct Shared {
     config: MongoDbConfig,
     endpoint: Arc<str>,
-    /// Made by the first connect. The lock is held while it is made, which takes no
-    /// network traffic: a second client would double the monitoring sockets.
-    client: Mutex<Option<(Option<Secret>, Client)>>,
-    /// Of the client; an old one closes its servers when it ends.
-    topology: Mutex<Arc<Topology>>,
+    client: DriverClient,
     certificates: Arc<Watch>,
     counters: Arc<Counters>,
     permits: AtomicU32,
@@ -102,9 +96,10 @@ impl MongoDb {
     /// or plaintext is asked for to another host than loopback.
     pub fn new(config: MongoDbConfig) -> Result<Self, Error> {
         backend::adopt::<Self>();
+        let options = driver::options(&config, None, None)?;
         let certificates = Arc::default();
-        let options = driver::options(&config, None, &certificates)?;
-        if config.tls.trusts_any_certificate() && driver::encrypts(&config).unwrap_or_default() {
+        let client = DriverClient::new(&config, &certificates)?;
+        if config.tls.trusts_any_certificate() && client.is_encrypted() {
             warn_unchecked("MongoDB");
         }
         let hosts = options.hosts.iter().map(ToString::to_string);
@@ -116,8 +111,7 @@ impl MongoDb {
             shared: Arc::new(Shared {
                 config,
                 endpoint: endpoint.into(),
-                client: Mutex::new(None),
-                topology: Mutex::new(Arc::new(Topology::new())),
+                client,
                 certificates,
                 counters: Arc::new(Counters::default()),
                 permits: AtomicU32::new(0),
@@ -141,41 +135,6 @@ impl Shared {
         Error::new(kind, phase, message).with_endpoint(Arc::clone(&self.endpoint))
     }
 
-    fn topology(&self) -> Arc<Topology> {
-        Arc::clone(&self.topology.lock())
-    }
-
-    /// The client, made now if this is the first use or the password has changed.
-    fn client(&self) -> Result<Client, Error> {
-        let password = self.config.password.as_ref();
-        let password = password.map(Credential::current).transpose()?;
-        let mut slot = self.client.lock();
-        if let Some((used, client)) = &*slot
-            && same(used.as_ref(), password.as_ref())
-        {
-            return Ok(client.clone());
-        }
-        let mut options = driver::options(&self.config, password.as_ref(), &self.certificates)?;
-        let counters = Arc::clone(&self.counters);
-        options.cmap_event_handler =
-            Some(EventHandler::callback(move |event| counters.note(event)));
-        let topology = Arc::new(Topology::new());
-        *self.topology.lock() = Arc::clone(&topology);
-        options.sdam_event_handler =
-            Some(EventHandler::callback(move |event| topology.note(event)));
-        let _runtime = runtime::enter()?;
-        let client = Client::with_options(options).map_err(|error| {
-            self.error(
-                ErrorKind::Configuration,
-                Phase::Connect,
-                errors::describe(&error),
-            )
-            .with_driver_error(error)
-        })?;
-        // The old one, if there was one, ends with the last lease that has it.
-        Ok(slot.insert((password, client)).1.clone())
-    }
-
     /// Which servers may answer for a lease to count as alive.
     fn criteria(&self) -> SelectionCriteria {
         let configured = self.config.options.selection_criteria.clone();
@@ -190,7 +149,7 @@ impl Shared {
         limit: Duration,
         question: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        let topology = self.topology();
+        let topology = self.client.topology();
         let attempt = topology.attempt();
         let answer = runtime::block_on(limit, async {
             tokio::select! {
@@ -208,7 +167,7 @@ impl Shared {
     /// Every server failed, and on each new connection.
     fn failed_again(&self, phase: Phase, error: DriverError) -> Error {
         if phase == Phase::Connect
-            && driver::encrypts(&self.config) == Ok(true)
+            && self.client.is_encrypted()
             && let Some((kind, message)) = errors::wants_certificate(&error)
         {
             return self
@@ -264,7 +223,7 @@ impl Shared {
         } else {
             "check_timeout (MONGODB_CHECK_TIMEOUT)"
         };
-        let topology = self.topology();
+        let topology = self.client.topology();
         if let Some(error) = topology.last_failure() {
             return self.refused(phase, error);
         }
@@ -295,10 +254,10 @@ impl Shared {
 
     /// Members that the driver discovered must not be reached in plaintext either.
     fn check_discovered(&self) -> Result<(), Error> {
-        if self.config.allow_plaintext || driver::encrypts(&self.config).unwrap_or(true) {
+        if self.config.allow_plaintext || self.client.is_encrypted() {
             return Ok(());
         }
-        let addresses = self.topology().addresses();
+        let addresses = self.client.topology().addresses();
         match addresses.iter().find(|address| !driver::is_local(address)) {
             None => Ok(()),
             Some(address) => Err(self.error(
@@ -325,7 +284,8 @@ impl ManageConnection for MongoDb {
     fn connect(&self) -> Result<MongoDbConnection, Error> {
         let shared = &self.shared;
         let permit = Permit::take(shared)?;
-        let client = shared.client()?;
+        let client = shared.client.get(&shared.config, &shared.counters);
+        let client = client.map_err(|error| error.with_endpoint(Arc::clone(&shared.endpoint)))?;
         let clears = shared.counters.clears();
         let question = service::ping(&client, shared.criteria());
         shared.ask(Phase::Connect, shared.config.connect_timeout, question)?;
@@ -409,11 +369,12 @@ impl Backend for MongoDb {
         };
         let question = service::describe(conn.driver(), criteria);
         let service = shared.ask(Phase::Validate, shared.config.check_timeout, question)?;
-        // Wrong settings were refused when the manager was made.
-        let encryption = match driver::encrypts(&shared.config) {
-            Ok(true) => Encryption::Tls,
-            Ok(false) | Err(_) => Encryption::None,
+        let encryption = if shared.client.is_encrypted() {
+            Encryption::Tls
+        } else {
+            Encryption::None
         };
+        shared.client.look();
         let certificates = shared.certificates.certificates();
         Ok(service
             .with_encryption(encryption)
@@ -421,7 +382,7 @@ impl Backend for MongoDb {
     }
 
     fn credentials_changed(&self) -> Option<bool> {
-        self.shared.config.password.as_ref()?.has_changed()
+        self.shared.client.has_changed(&self.shared.config)
     }
 }
 

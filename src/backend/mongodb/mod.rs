@@ -23,8 +23,12 @@
 //!
 //! # Invariants
 //!
-//! - One driver client per manager, made by the first `connect`, and no second
-//!   one: each costs two monitoring sockets per server.
+//! - One driver client per manager, made by the first `connect`: each costs two
+//!   monitoring sockets per server. Another one takes its place only when the
+//!   password or the TLS files have changed, as the driver reads these once per
+//!   client. The old one lives as long as a lease has it: until then it opens
+//!   sockets with what it was made with, and leases are replaced after the pool's
+//!   [`max_lifetime`](crate::Builder::max_lifetime) at the latest.
 //! - Live permits never exceed [`MongoDbConfig::max_sockets`], so no operation
 //!   waits unseen in the driver's own queue, which has no timeout.
 //! - `connect`, `is_valid` and `check` end within their limits whatever the server
@@ -39,8 +43,9 @@
 //! [`heartbeat`](MongoDbConfig::heartbeat) and
 //! [`connect_timeout`](MongoDbConfig::connect_timeout), or after
 //! [`server_selection_timeout`](MongoDbConfig::server_selection_timeout) more
-//! where the driver retries. [`MongoDbConnection::within`] and the deadline of a
-//! [`MongoOperation`] hold whatever happens.
+//! where the driver retries. So does one on a server whose certificate is no longer
+//! trusted, or that no longer accepts ours. [`MongoDbConnection::within`] and the deadline
+//! of a [`MongoOperation`] hold whatever happens.
 //!
 //! # Operations
 //!
@@ -51,6 +56,7 @@
 
 mod answer;
 mod batch;
+mod client;
 mod codes;
 mod config;
 mod connection;

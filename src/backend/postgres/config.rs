@@ -247,13 +247,15 @@ impl PostgresConfig {
         self
     }
 
-    /// Trusts the authorities in this PEM file instead of the system's.
+    /// Trusts the authorities in this PEM file instead of the system's. It is read
+    /// again when it changes, see [`Tls`].
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.tls = self.tls.ca_file(path);
         self
     }
 
-    /// Shows this certificate (PEM) to the server.
+    /// Shows this certificate (PEM) to the server. The files are read again when
+    /// they change, see [`Tls`].
     pub fn client_certificate(
         mut self,
         certificate: impl Into<PathBuf>,

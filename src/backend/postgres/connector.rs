@@ -25,6 +25,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::config::SslMode;
 use super::fuse::{Fuse, Fused, Then};
 use super::greeting::{Greeting, Number};
+use crate::security::Renewed;
 
 /// Asks for TLS: the length and the code 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -42,7 +43,7 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 pub(super) struct Way {
     pub(super) mode: SslMode,
     /// `None` for the mode [`Disable`](SslMode::Disable).
-    pub(super) tls: Option<MakeRustlsConnect>,
+    pub(super) tls: Option<Arc<Renewed<MakeRustlsConnect>>>,
 }
 
 impl Way {
@@ -50,7 +51,8 @@ impl Way {
     /// server gives itself.
     pub(super) fn fused(&self, fuse: &Arc<Fuse>, number: &Number) -> Connector {
         Connector {
-            way: self.clone(),
+            mode: self.mode,
+            tls: self.tls.as_ref().map(|tls| tls.current()),
             fuse: Arc::clone(fuse),
             number: Arc::clone(number),
             awaits_end: false,
@@ -79,10 +81,8 @@ impl Canceller {
         let done = match &self.way {
             None => self.token.cancel_query(NoTls),
             Some(way) => self.token.cancel_query(Connector {
-                way: way.clone(),
-                fuse: Fuse::new(),
-                number: Number::default(),
                 awaits_end: true,
+                ..way.fused(&Fuse::new(), &Number::default())
             }),
         };
         if let Err(error) = &done {
@@ -95,7 +95,8 @@ impl Canceller {
 /// What the driver takes for its maker of TLS connections.
 #[derive(Clone)]
 pub(super) struct Connector {
-    way: Way,
+    mode: SslMode,
+    tls: Option<MakeRustlsConnect>,
     fuse: Arc<Fuse>,
     number: Number,
     /// For a cancel request: closing waits for the server to close, which it does when it
@@ -135,7 +136,8 @@ impl TlsConnect<Socket> for Handshake {
 impl Handshake {
     async fn shake(self, socket: Socket) -> io::Result<Wire> {
         let Connector {
-            way,
+            mode,
+            tls,
             fuse,
             number,
             awaits_end,
@@ -149,14 +151,14 @@ impl Handshake {
             fuse.light(Instant::now().checked_add(CANCEL_LIMIT), Then::GiveUp);
         }
         let mut socket = Fused::new(socket, Arc::clone(&fuse));
-        let Some(mut tls) = way.tls else {
+        let Some(mut tls) = tls else {
             return Ok(wire(Layer::Plain(socket)));
         };
         socket.write_all(&SSL_REQUEST).await?;
         // Exactly one byte: what follows belongs to the handshake, or is an attack.
         let answer = socket.read_u8().await?;
         if answer != b'S' {
-            return match way.mode {
+            return match mode {
                 SslMode::Prefer => Ok(wire(Layer::Plain(socket))),
                 _ => Err(io::Error::new(io::ErrorKind::Unsupported, NotOffered)),
             };

@@ -23,7 +23,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
-use crate::security::{Watch, warn_unchecked};
+use crate::security::{Credential, Renewed, Watch, warn_unchecked};
 
 /// Undoes what a session may have kept, but for the prepared statements:
 /// `DISCARD ALL` of the manual, taken apart, after the end of any transaction.
@@ -39,6 +39,8 @@ const ABOUT: &str = "SELECT current_setting('server_version'), pg_is_in_recovery
 pub struct Postgres {
     config: PostgresConfig,
     hosts: Vec<Target>,
+    /// Those of the hosts, each once.
+    tls: Vec<Arc<Renewed<MakeRustlsConnect>>>,
     endpoint: String,
     certificates: Arc<Watch>,
     /// A server has refused to copy what it should copy.
@@ -67,11 +69,19 @@ impl Postgres {
             warn_unchecked("PostgreSQL");
         }
         let certificates = Arc::<Watch>::default();
-        let hosts: Vec<Target> = config
-            .hosts
-            .iter()
-            .map(|(host, port)| Target::new(&config, host, *port, &certificates))
-            .collect::<Result<_, _>>()?;
+        let mut ways: Vec<Way> = Vec::new();
+        for (host, _) in &config.hosts {
+            let mode = config.mode_for(host);
+            if ways.iter().all(|way| way.mode != mode) {
+                ways.push(way(&config, mode, &certificates)?);
+            }
+        }
+        let hosts = config.hosts.iter().filter_map(|(host, port)| {
+            let mode = config.mode_for(host);
+            let way = ways.iter().find(|way| way.mode == mode)?;
+            Some(Target::new(host, *port, way))
+        });
+        let hosts: Vec<Target> = hosts.collect();
         backend::adopt::<Self>();
         let names: Vec<String> = hosts.iter().map(Target::name).collect();
         let mut endpoint = names.join(",");
@@ -81,6 +91,7 @@ impl Postgres {
         Ok(Self {
             config,
             hosts,
+            tls: ways.into_iter().filter_map(|way| way.tls).collect(),
             endpoint,
             certificates,
             copies_not: AtomicBool::new(false),
@@ -116,36 +127,38 @@ impl Postgres {
     }
 }
 
+/// How hosts are reached in this mode.
+fn way(config: &PostgresConfig, mode: SslMode, certificates: &Arc<Watch>) -> Result<Way, Error> {
+    let ca_given = config.tls.ca_path().is_some();
+    let tls = match mode {
+        SslMode::Disable => None,
+        _ if !config.check_certificates => Some(config.tls.clone().danger_trust_any_certificate()),
+        SslMode::VerifyFull => Some(config.tls.clone()),
+        SslMode::VerifyCa => Some(config.tls.clone().skip_host_name()),
+        SslMode::Require if ca_given => Some(config.tls.clone().skip_host_name()),
+        SslMode::Prefer | SslMode::Require => {
+            Some(config.tls.clone().danger_trust_any_certificate())
+        }
+    };
+    let renewed = |tls| {
+        let watch = Arc::clone(certificates);
+        Renewed::new("PostgreSQL", &tls, move |tls, files| {
+            let config = tls.client_config(files, &watch)?;
+            Ok(MakeRustlsConnect::new(config))
+        })
+    };
+    let tls = tls.map(renewed).transpose()?.map(Arc::new);
+    Ok(Way { mode, tls })
+}
+
 impl Target {
-    fn new(
-        config: &PostgresConfig,
-        host: &Host,
-        port: u16,
-        certificates: &Arc<Watch>,
-    ) -> Result<Self, Error> {
-        let mode = config.mode_for(host);
-        let ca_given = config.tls.ca_path().is_some();
-        let tls = match mode {
-            SslMode::Disable => None,
-            _ if !config.check_certificates => {
-                Some(config.tls.clone().danger_trust_any_certificate())
-            }
-            SslMode::VerifyFull => Some(config.tls.clone()),
-            SslMode::VerifyCa => Some(config.tls.clone().skip_host_name()),
-            SslMode::Require if ca_given => Some(config.tls.clone().skip_host_name()),
-            SslMode::Prefer | SslMode::Require => {
-                Some(config.tls.clone().danger_trust_any_certificate())
-            }
-        };
-        let tls = tls
-            .map(|tls| tls.client_config(certificates).map(MakeRustlsConnect::new))
-            .transpose()?;
-        Ok(Self {
+    fn new(host: &Host, port: u16, way: &Way) -> Self {
+        Self {
             host: host.clone(),
             port,
-            way: Way { mode, tls },
+            way: way.clone(),
             pooled: AtomicBool::new(false),
-        })
+        }
     }
 
     fn name(&self) -> String {
@@ -163,6 +176,9 @@ impl ManageConnection for Postgres {
 
     /// Tries the hosts in their order and takes the first that will do.
     fn connect(&self) -> Result<PostgresConnection, Error> {
+        for tls in &self.tls {
+            tls.attempt();
+        }
         let mut failure: Option<Error> = None;
         for target in &self.hosts {
             match self.connect_to(target) {
@@ -273,6 +289,9 @@ impl Backend for Postgres {
         } else {
             Encryption::None
         };
+        for tls in &self.tls {
+            tls.look();
+        }
         let certificates = self.certificates.certificates();
         Ok(service
             .with_encryption(encryption)
@@ -280,7 +299,10 @@ impl Backend for Postgres {
     }
 
     fn credentials_changed(&self) -> Option<bool> {
-        self.config.password.as_ref()?.has_changed()
+        let password = self.config.password.as_ref();
+        let password = password.and_then(Credential::has_changed);
+        let tls = self.tls.iter().filter_map(|tls| tls.has_changed());
+        password.into_iter().chain(tls).max()
     }
 
     fn traffic(conn: &PostgresConnection) -> Traffic {

@@ -12,6 +12,7 @@ use super::manager::Redis;
 use super::wire::{Login, converse, open, remaining, resolve, timed_out};
 use super::{errors, tls};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
+use crate::security::Renewed;
 
 impl Redis {
     /// One connection to one server, logged in and ready, by the deadline.
@@ -92,11 +93,12 @@ impl Redis {
         resp3: bool,
         deadline: Instant,
     ) -> RedisResult<redis::Connection> {
+        let parameters = self.tls.as_ref().map(Renewed::current);
         if let Some(ConnectionAddr::TcpTls {
             insecure,
             tls_params,
             ..
-        }) = &self.tls
+        }) = parameters.as_ref().map(|parameters| &parameters.address)
         {
             // The driver looks the name up again, as it needs it for the certificate,
             // and gives each address all the time that it is given.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use redis::cluster::ClusterClient;
-use redis::{Cmd, ConnectionAddr, RedisResult, TlsCertificates, cmd};
+use redis::{Cmd, RedisResult, cmd};
 
 use super::cluster;
 use super::config::{Address, RedisConfig, Topology};
@@ -13,7 +13,7 @@ use super::connection::{Inner, RedisConnection};
 use super::errors;
 use super::operation::RedisCommand;
 use super::reply::Reply;
-use super::tls;
+use super::tls::{self, Parameters};
 use super::wire::{Login, converse, hello, set_name, timed_out};
 use crate::backend::{self, Backend, Encryption, Service, Traffic};
 use crate::config::Vars;
@@ -21,7 +21,7 @@ use crate::deadline::{Deadline, moment_in};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::Outcome;
 use crate::pool::Reset;
-use crate::security::{Credential, Secret, Watch, same, warn_unchecked};
+use crate::security::{Credential, Renewed, Secret, Watch, same, warn_unchecked};
 
 /// Makes connections to Redis.
 ///
@@ -34,11 +34,10 @@ use crate::security::{Credential, Secret, Watch, same, warn_unchecked};
 /// ```
 pub struct Redis {
     pub(super) config: RedisConfig,
-    /// An address with the TLS parameters, where TLS is on.
-    pub(super) tls: Option<ConnectionAddr>,
-    pem: Option<TlsCertificates>,
-    /// Of a Cluster: the driver's client, and the password that it was made with.
-    cluster: Mutex<Option<(Option<Secret>, ClusterClient)>>,
+    /// Where TLS is on.
+    pub(super) tls: Option<Renewed<Arc<Parameters>>>,
+    /// Of a Cluster.
+    cluster: Mutex<Option<Made>>,
     /// Of a Cluster: which node has which slot.
     pub(super) map: cluster::Shared,
     certificates: Arc<Watch>,
@@ -47,6 +46,13 @@ pub struct Redis {
     pub(super) encrypted: AtomicBool,
     /// Where the next round of replicas, or of a Cluster's nodes, begins.
     pub(super) turn: AtomicUsize,
+}
+
+/// The driver's client of a Cluster, and what it was made with.
+struct Made {
+    password: Option<Secret>,
+    tls: Option<Arc<Parameters>>,
+    client: ClusterClient,
 }
 
 impl Redis {
@@ -59,24 +65,18 @@ impl Redis {
         config.check(&mut mistakes);
         mistakes.finish()?;
         let watch = Arc::default();
-        let certificates = config
-            .tls
-            .as_ref()
-            .map(|tls| tls::certificates(tls, &watch));
-        let certificates = certificates.transpose()?;
-        let mut address = None;
-        if let Some((tls, certificates)) = config.tls.as_ref().zip(certificates.as_ref()) {
+        let parameters = config.tls.as_ref().map(|tls| tls::parameters(tls, &watch));
+        let parameters = parameters.transpose()?;
+        if let Some(tls) = &config.tls {
             tls::ensure_provider();
             if tls.trusts_any_certificate() {
                 warn_unchecked("Redis");
             }
-            address = Some(tls::address(tls, certificates.clone())?);
         }
         backend::adopt::<Self>();
         let redis = Self {
             endpoint: endpoint(&config),
-            tls: address,
-            pem: certificates,
+            tls: parameters,
             cluster: Mutex::new(None),
             map: cluster::Shared::default(),
             certificates: watch,
@@ -90,18 +90,24 @@ impl Redis {
         Ok(redis)
     }
 
-    /// The driver's client of a Cluster, which keeps the password.
+    /// The driver's client of a Cluster, which keeps the password and the certificates.
     fn cluster_client(&self, nodes: &[(String, u16)]) -> Result<ClusterClient, Error> {
         let password = self.password()?;
+        let tls = self.tls.as_ref().map(Renewed::current);
         let mut made = self.cluster.lock();
-        if let Some((used, client)) = &*made
-            && same(used.as_ref(), password.as_ref())
+        if let Some(made) = &*made
+            && same(made.password.as_ref(), password.as_ref())
+            && made.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
         {
-            return Ok(client.clone());
+            return Ok(made.client.clone());
         }
-        let pem = self.pem.clone();
+        let pem = tls.as_ref().map(|tls| tls.certificates.clone());
         let client = cluster::client(&self.config, nodes, password.as_ref(), pem)?;
-        *made = Some((password, client.clone()));
+        *made = Some(Made {
+            password,
+            tls,
+            client: client.clone(),
+        });
         Ok(client)
     }
 
@@ -206,6 +212,9 @@ impl r2d2::ManageConnection for Redis {
 
     fn connect(&self) -> Result<RedisConnection, Error> {
         let deadline = moment_in(self.config.connect_timeout);
+        if let Some(tls) = &self.tls {
+            tls.attempt();
+        }
         let connection = match &self.config.topology {
             Topology::Single(address) => self.dial(address, deadline)?,
             Topology::Sentinel(sentinels) => self.discover(sentinels, deadline)?,
@@ -299,6 +308,9 @@ impl Backend for Redis {
             Some(_) => Encryption::Tls,
             None => Encryption::None,
         };
+        if let Some(tls) = &self.tls {
+            tls.look();
+        }
         let certificates = self.certificates.certificates();
         Ok(service
             .with_encryption(encryption)
@@ -312,7 +324,9 @@ impl Backend for Redis {
             _ => None,
         };
         let both = own.into_iter().chain(of_sentinels);
-        both.filter_map(Credential::has_changed).max()
+        let passwords = both.filter_map(Credential::has_changed);
+        let tls = self.tls.as_ref().and_then(Renewed::has_changed);
+        passwords.chain(tls).max()
     }
 
     fn traffic(conn: &RedisConnection) -> Traffic {

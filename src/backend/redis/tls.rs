@@ -1,4 +1,4 @@
-//! The driver's TLS parameters, made once per manager.
+//! The driver's TLS parameters, made once per manager, and when its files change.
 //!
 //! The driver takes PEM texts, not a rustls configuration, and looks for its
 //! crypto provider in the process's default.
@@ -15,29 +15,47 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 
 use crate::error::{Error, ErrorKind, Phase};
-use crate::security::{Tls, Watch};
+use crate::security::{Files, Renewed, Tls, Watch};
+
+/// What the driver takes, as the files are now.
+pub(super) struct Parameters {
+    pub(super) certificates: TlsCertificates,
+    /// An address with these parameters, into which host and port are put later.
+    pub(super) address: ConnectionAddr,
+}
+
+/// The parameters for these settings. The watch learns when the certificates in files expire.
+pub(super) fn parameters(tls: &Tls, watch: &Arc<Watch>) -> Result<Renewed<Arc<Parameters>>, Error> {
+    let watch = Arc::clone(watch);
+    Renewed::new("Redis", tls, move |tls, files| {
+        // Fails on files that rustls cannot use, with the file's name in the message.
+        tls.client_config(files, &watch)?;
+        let certificates = certificates(tls, files);
+        let address = address(tls, &certificates)?;
+        Ok(Arc::new(Parameters {
+            certificates,
+            address,
+        }))
+    })
+}
 
 /// The certificates for the driver. Names the system's authorities explicitly
-/// where no file is named, as the driver would take those compiled into it. The watch learns
-/// when those in files expire.
-pub(super) fn certificates(tls: &Tls, watch: &Arc<Watch>) -> Result<TlsCertificates, Error> {
-    // Fails on files that rustls cannot use, with the file's name in the message.
-    tls.client_config(watch)?;
-    let root_cert = match tls.ca_pem()? {
-        Some(pem) => Some(pem),
+/// where no file is named, as the driver would take those compiled into it.
+fn certificates(tls: &Tls, files: &Files) -> TlsCertificates {
+    let root_cert = match &files.authorities {
+        Some(pem) => Some(pem.clone()),
         None if tls.trusts_any_certificate() => None,
         None => Some(system_authorities()),
     };
-    let client_tls = tls
-        .client_pem()?
-        .map(|(client_cert, client_key)| ClientTlsConfig {
-            client_cert,
-            client_key,
-        });
-    Ok(TlsCertificates {
+    let client = files.client.as_ref();
+    let client_tls = client.map(|(certificate, key)| ClientTlsConfig {
+        client_cert: certificate.to_vec(),
+        client_key: key.to_vec(),
+    });
+    TlsCertificates {
         client_tls,
         root_cert,
-    })
+    }
 }
 
 /// Installs ring as the process's crypto provider if there is none yet.
@@ -48,15 +66,14 @@ pub(super) fn ensure_provider() {
     }
 }
 
-/// An address with these parameters, into which host and port are put later.
-pub(super) fn address(tls: &Tls, certificates: TlsCertificates) -> Result<ConnectionAddr, Error> {
+fn address(tls: &Tls, certificates: &TlsCertificates) -> Result<ConnectionAddr, Error> {
     let blank = ConnectionAddr::TcpTls {
         host: "localhost".into(),
         port: super::config::DEFAULT_PORT,
         insecure: tls.trusts_any_certificate(),
         tls_params: None,
     };
-    let client = redis::Client::build_with_tls(blank, certificates).map_err(|error| {
+    let client = redis::Client::build_with_tls(blank, certificates.clone()).map_err(|error| {
         Error::new(
             ErrorKind::Configuration,
             Phase::Configure,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
 use crate::config::Vars;
 use crate::error::Error;
-use crate::security::TLS_VERSIONS;
+use crate::security::{Secret, TLS_VERSIONS};
 
 impl PostgresConfig {
     /// Reads the process's environment; `None` unless `DB_HOST`, `DB_NAME` or
@@ -37,6 +37,11 @@ impl PostgresConfig {
         let mut config = Self::new();
         if let Some(url) = url {
             config.read_url("DATABASE_URL", url.expose(), vars);
+            if config.password.is_some()
+                && let Some(password) = vars.url_password("DATABASE_URL", password_in)
+            {
+                config.password = Some(password);
+            }
         }
         config.read_vars(vars);
         config.check(vars);
@@ -133,6 +138,15 @@ impl PostgresConfig {
             self.check_certificates = check;
         }
     }
+}
+
+/// The password in this URL.
+fn password_in(url: &str) -> Option<Secret> {
+    let mut vars = Vars::from_lookup(|_| None);
+    let mut config = PostgresConfig::new();
+    config.read_url("the URL", url, &mut vars);
+    let password = config.password.filter(|_| vars.is_good());
+    password?.current().ok()
 }
 
 #[cfg(test)]

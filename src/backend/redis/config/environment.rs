@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology, url};
 use crate::config::{Vars, is_host};
 use crate::error::Error;
-use crate::security::{TLS_VERSIONS, Tls};
+use crate::security::{Secret, TLS_VERSIONS, Tls};
 
 /// Parameters of a URL that overrule variables of earlier layers.
 const ASKED: [(&str, &str); 2] = [
@@ -88,6 +88,11 @@ impl RedisConfig {
                         }
                     }
                     config = read;
+                    if config.password.is_some()
+                        && let Some(password) = vars.url_password("REDIS_URL", password_in)
+                    {
+                        config.password = Some(password);
+                    }
                 }
                 Err(mistake) => vars.mistake(
                     "REDIS_URL",
@@ -261,6 +266,12 @@ fn addresses(vars: &mut Vars, name: &str, default_port: u16) -> Option<Vec<(Stri
     let hosts = vars.hosts(name, host)?.into_iter();
     let with_port = hosts.map(|(host, port)| (host, port.unwrap_or(default_port)));
     Some(with_port.collect())
+}
+
+/// The password in this URL.
+fn password_in(url: &str) -> Option<Secret> {
+    let config = RedisConfig::new().with_url(url).ok()?;
+    config.password?.current().ok()
 }
 
 #[cfg(test)]
