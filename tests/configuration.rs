@@ -123,7 +123,7 @@ fn a_hub_shuts_down_in_order_and_says_who_is_late() {
             .into_iter()
             .all(|ticket| matches!(ticket.wait(), Outcome::Done(_)))
     );
-    assert_eq!(cache.get().err().expect("closed").kind(), ErrorKind::Closed);
+    assert_eq!(cache.get().expect_err("closed").kind(), ErrorKind::Closed);
     drop(lease);
     assert!(hub.shut_down(Duration::from_secs(1)).is_complete());
 }
@@ -141,8 +141,7 @@ fn a_server_that_is_down_keeps_nobody_from_starting() {
     let late = hub.pool::<Redis>("late").expect("there");
     let error = late
         .get_timeout(Duration::from_millis(300))
-        .err()
-        .expect("refused");
+        .expect_err("refused");
     assert!(error.to_string().contains("REDIS_HOST"), "{error}");
     assert!(!hub.health().is_ready(), "{}", hub.health());
 }

@@ -352,7 +352,7 @@ mod tests {
             (Duration::from_millis(500), 7000)
         );
         let wrong = read(&[("BATCH_SIZE", "0"), ("BATCH_TIMEOUT", "soon")]);
-        let message = wrong.err().expect("two mistakes").to_string();
+        let message = wrong.expect_err("two mistakes").to_string();
         assert!(
             message.contains("BATCH_SIZE") && message.contains("BATCH_TIMEOUT"),
             "{message}"
