@@ -87,7 +87,10 @@ impl Writer {
                     let _ = answer.send(is_written);
                 }
                 Some(Request::Close(answer)) => {
-                    let _ = answer.send(self.close());
+                    let is_written = self.close();
+                    // Whoever waits may open the file again at once.
+                    drop(self);
+                    let _ = answer.send(is_written);
                     return;
                 }
             }
