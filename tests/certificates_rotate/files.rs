@@ -1,8 +1,8 @@
 //! The files of the program, and what the log says of them.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, Once};
 
 use testbed::Identity;
 
@@ -12,8 +12,8 @@ pub(super) struct Files(PathBuf);
 impl Files {
     pub(super) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        log::set_logger(&LOG).ok();
-        log::set_max_level(log::LevelFilter::Warn);
+        static LISTENS: Once = Once::new();
+        LISTENS.call_once(|| testbed::listen(&LOG));
         let number = NEXT.fetch_add(1, SeqCst);
         let name = format!("millpond-certificates-{}-{number}-", std::process::id());
         let folder = std::env::temp_dir().join(name);
@@ -59,12 +59,12 @@ struct Log(Mutex<Vec<String>>);
 static LOG: Log = Log(Mutex::new(Vec::new()));
 
 impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() == log::Level::Warn
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if record.level() == log::Level::Warn {
+        if self.enabled(record.metadata()) {
             self.0.lock().unwrap().push(record.args().to_string());
         }
     }

@@ -1,9 +1,9 @@
 //! Two servers that claim to be primaries at the same time are told of.
 
-use std::sync::{Mutex, Once};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, Log, Metadata, Record};
 use millpond::backend::Role;
 use millpond::{Fleet, Postgres, PostgresConfig, Sql};
 
@@ -39,11 +39,7 @@ fn warnings(fleet: &str) -> Vec<String> {
 
 #[test]
 fn are_warned_of_once() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&WARNINGS).expect("nobody else has set one");
-        log::set_max_level(LevelFilter::Warn);
-    });
+    testbed::listen(&WARNINGS);
     let servers = [(); 2].map(|()| testbed::Postgres::start().expect("starts"));
     let mut builder = Fleet::builder().name("torn").pool(|pool| pool.max_size(2));
     for server in &servers {
