@@ -57,10 +57,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
     let deadline = latest_deadline(shared, &group.jobs);
     // Counted down before the tickets are told, so that what their owners read adds up.
     let running = &shared.home.counters.running;
-    match shared
-        .lender
-        .lend(group.pass, &tried(&group.jobs), deadline)
-    {
+    match lend(shared, group.pass, &group.jobs, deadline) {
         Ok(Loan { lease, pass, site }) => {
             let mut jobs = group.jobs;
             if pass.is_probe() && jobs.len() > 1 {
@@ -108,6 +105,23 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
     }
     (report.again, report.keys) = (settler.again, settler.keys);
     report
+}
+
+/// A lease for these. Of which endpoint, a strategy of the program's own may say.
+fn lend<'a, B: Backend>(
+    shared: &'a Shared<B>,
+    pass: Pass,
+    jobs: &[Job<B>],
+    deadline: Deadline,
+) -> Result<Loan<'a, B>, InVain> {
+    let lend = || shared.lender.lend(pass, &tried(jobs), deadline);
+    contain("the way to a lease", lend).unwrap_or_else(|| {
+        let message = "the program's own code panicked on the way to a lease";
+        Err(InVain {
+            error: Error::new(ErrorKind::Other, Phase::Queue, message),
+            broken: false,
+        })
+    })
 }
 
 /// The endpoints on which one of these was tried.

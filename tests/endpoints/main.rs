@@ -13,4 +13,5 @@ mod one_is_broken;
 mod one_is_slow;
 mod one_of_three_fails;
 mod station;
+mod strategy_panics;
 mod two_primaries;
