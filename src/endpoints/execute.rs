@@ -124,8 +124,9 @@ impl<B: Backend> Inner<B> {
                     return Err(error);
                 }
                 Next::TryAgain(error, pause) => {
-                    drop(lease);
+                    // While it counts as in use.
                     endpoint.pool.note_retry(&error);
+                    drop(lease);
                     log::debug!(
                         "millpond: attempt {failed} at {} failed: {error}",
                         operation.statement()

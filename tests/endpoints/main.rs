@@ -10,6 +10,7 @@ mod load;
 mod looked_up;
 mod members_come_and_go;
 mod one_is_broken;
+mod one_is_overloaded;
 mod one_is_slow;
 mod one_of_three_fails;
 mod station;

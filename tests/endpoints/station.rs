@@ -24,6 +24,8 @@ pub(crate) struct Station {
     pub(crate) down: AtomicBool,
     /// Operations fail without effect.
     pub(crate) failing: AtomicBool,
+    /// Operations are refused, since there are too many.
+    pub(crate) overloaded: AtomicBool,
     pub(crate) served: AtomicU64,
     /// The ids of the operations that were served, and when.
     pub(crate) diary: Mutex<Vec<(Instant, String)>>,
@@ -130,6 +132,9 @@ impl Station {
         let fail = |kind| Err(Error::new(kind, Phase::Operation, "scripted"));
         if self.down.load(SeqCst) || self.failing.load(SeqCst) {
             return fail(ErrorKind::ConnectionLost);
+        }
+        if self.overloaded.load(SeqCst) {
+            return fail(ErrorKind::Overloaded);
         }
         let takes = Duration::from_micros(self.takes.load(SeqCst));
         let sleep = deadline.remaining_within(takes);
