@@ -186,6 +186,8 @@ fn run<B: Backend>(
         }
     };
     let outcomes = catch_unwind(AssertUnwindSafe(run));
+    // Before anybody keeps an error: others are told of it too.
+    let outcomes = outcomes.map(|outcomes| masked(outcomes, jobs));
     let splits = take_splits();
     shared.home.counters.splits.fetch_add(splits, Relaxed);
     if let Ok(outcomes) = &outcomes {
@@ -209,6 +211,23 @@ fn run<B: Backend>(
             .map(|_| Outcome::Unknown(error.clone()))
             .collect()
     })
+}
+
+/// The outcomes without the values of their operations, where these are masked.
+fn masked<B: Backend>(outcomes: Vec<Outcome<B::Reply>>, jobs: &[Job<B>]) -> Vec<Outcome<B::Reply>> {
+    let mut jobs = jobs.iter();
+    let mask = |outcome: Outcome<B::Reply>| {
+        let job = jobs.next();
+        outcome.map_error(|mut error| {
+            if let Some(job) = job {
+                contain("an operation's values", || {
+                    error = without_values(&*job.operation, error.clone());
+                });
+            }
+            error
+        })
+    };
+    outcomes.into_iter().map(mask).collect()
 }
 
 /// Counts the outcomes of a group among the pool's operations.
@@ -273,12 +292,7 @@ impl<'a, B: Backend> Settler<'a, B> {
     }
 
     fn decide(&mut self, mut job: Job<B>, outcome: Outcome<B::Reply>) {
-        let outcome = outcome.map_error(|mut error| {
-            contain("an operation's values", || {
-                error = without_values(&*job.operation, error.clone());
-            });
-            self.locate(error)
-        });
+        let outcome = outcome.map_error(|error| self.locate(error));
         // Once an attempt may have taken effect, no later failure makes that undone.
         job.doubtful |= outcome.is_in_doubt();
         let outcome = if job.doubtful {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use millpond::endpoints::RoundRobin;
-use millpond::{Operation, RetryPolicy};
+use millpond::{Batch, Breaker, Operation, RetryPolicy};
 
 use crate::load::alone;
 use crate::station::{Errand, builder, stations, warm};
@@ -31,4 +31,41 @@ fn what_is_refused_counts_as_in_use() {
     // Of ten, not of the nine that are left once it is over.
     assert_eq!(fleet.pools()[0].state().limit, 7);
     drop(others);
+}
+
+#[test]
+fn no_value_that_it_repeats_is_kept() {
+    let _alone = alone();
+    for in_batches in [false, true] {
+        let stations = stations(1);
+        let breaker = Breaker::new().failures(1).lasting(Duration::ZERO);
+        let fleet = builder(&stations)
+            .pool(move |pool| pool.max_size(4).breaker(breaker.clone()))
+            .build()
+            .expect("connects");
+        warm(&fleet);
+        stations[0].overloaded.store(true, SeqCst);
+        let errand = || {
+            let mut errand = Errand::default().retry(RetryPolicy::never());
+            "hunter2".clone_into(&mut errand.value);
+            errand
+        };
+        if in_batches {
+            let batch = Batch::new(fleet.clone()).expect("starts");
+            let tickets = batch.submit_all([errand(), errand()]);
+            for ticket in tickets {
+                let outcome = ticket.expect("room").wait();
+                assert!(!format!("{outcome:?}").contains("hunter2"), "{outcome:?}");
+            }
+        } else {
+            let error = fleet.execute(errand()).expect_err("overloaded");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        let refused = fleet.execute(errand()).expect_err("the breaker is open");
+        let health = fleet.pools()[0].health();
+        for told in [format!("{refused:?} {refused}"), format!("{health:?}")] {
+            assert!(told.contains("too much to do"), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Way(pub(crate) Arc<Station>);
 pub(crate) struct Errand {
     #[serde(flatten)]
     envelope: Envelope,
+    /// What a server that is overloaded repeats.
+    pub(crate) value: String,
 }
 
 impl Operation for Errand {
@@ -54,6 +56,10 @@ impl Operation for Errand {
 
     fn statement(&self) -> Cow<'_, str> {
         "ERRAND".into()
+    }
+
+    fn each_value(&self, see: &mut dyn FnMut(&str)) {
+        see(&self.value);
     }
 }
 
@@ -134,7 +140,8 @@ impl Station {
             return fail(ErrorKind::ConnectionLost);
         }
         if self.overloaded.load(SeqCst) {
-            return fail(ErrorKind::Overloaded);
+            let said = format!("too much to do for {}", errand.value);
+            return Err(Error::new(ErrorKind::Overloaded, Phase::Operation, said));
         }
         let takes = Duration::from_micros(self.takes.load(SeqCst));
         let sleep = deadline.remaining_within(takes);
