@@ -84,6 +84,8 @@ impl<B: Backend> Pool<B> {
             let began = self.call_begins();
             let run = || manager.execute(conn, operation, deadline);
             let result = witness.watch(failed + 1, run);
+            // Before anybody keeps the error: others are told of it too.
+            let result = result.map_err(|error| without_values(operation, error));
             self.call_ends(pass, began, result.as_ref().map(|_| ()));
             let error = match result {
                 Ok(reply) => {
@@ -92,10 +94,7 @@ impl<B: Backend> Pool<B> {
                     witness.tell(OutcomeKind::Done, None, failed + 1);
                     return Ok(reply);
                 }
-                Err(error) => {
-                    let error = without_values(operation, error);
-                    self.locate(in_doubt_if(doubtful, error))
-                }
+                Err(error) => self.locate(in_doubt_if(doubtful, error)),
             };
             doubtful = error.outcome_unknown();
             failed += 1;

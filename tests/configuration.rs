@@ -203,12 +203,13 @@ fn a_check_asks_every_server_once_and_within_its_time() {
     assert_eq!(error.kind(), ErrorKind::Configuration);
 }
 
-#[test]
-fn several_servers_are_a_fleet() {
-    let primary = testbed::Postgres::start().expect("starts");
-    let replica = primary.replica().expect("a replica");
-    let sites = [(); 2].map(|()| testbed::Nginx::start().expect("starts"));
-    let file = format!(
+/// A file with two fleets and a single pool.
+fn fleets(
+    primary: &testbed::Postgres,
+    replica: &testbed::Postgres,
+    sites: &[testbed::Nginx; 2],
+) -> String {
+    format!(
         r#"
         [pool]
         min_connections = 1
@@ -239,7 +240,15 @@ fn several_servers_are_a_fleet() {
         sites[0].url(),
         sites[1].url(),
         sites[0].url(),
-    );
+    )
+}
+
+#[test]
+fn several_servers_are_a_fleet() {
+    let primary = testbed::Postgres::start().expect("starts");
+    let replica = primary.replica().expect("a replica");
+    let sites = [(); 2].map(|()| testbed::Nginx::start().expect("starts"));
+    let file = fleets(&primary, &replica, &sites);
     let config = Config::new().with_toml("test.toml", &file).expect("TOML");
     let hub = Hub::from_config(&config).expect("good settings");
     let shop = hub.fleet::<Postgres>("shop").expect("a fleet");

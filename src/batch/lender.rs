@@ -8,8 +8,8 @@
 //! 1. A group is executed on one endpoint, which the fleet's strategy picks when a worker has the
 //!    group. What becomes of it tells on that endpoint's circuit breaker, ejection and latency as
 //!    one operation of [`Fleet::execute`](crate::Fleet::execute) would.
-//! 2. What may be tried again is tried on an endpoint on which it was not tried before, while
-//!    there is one, and without a pause where the endpoint was at fault. What may have been
+//! 2. What may be tried again is tried on an endpoint on which nothing of the group was tried
+//!    before, while there is one, and without a pause where the endpoint was at fault. What may have been
 //!    applied on the lost endpoint is [`Unknown`](crate::Outcome::Unknown), as on a pool.
 //!    A group of which all may run twice is cut off by the fleet's
 //!    [`attempt_timeout`](crate::endpoints::FleetBuilder::attempt_timeout) and tried elsewhere.

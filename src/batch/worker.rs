@@ -57,10 +57,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
     let deadline = latest_deadline(shared, &group.jobs);
     // Counted down before the tickets are told, so that what their owners read adds up.
     let running = &shared.home.counters.running;
-    match shared
-        .lender
-        .lend(group.pass, &tried(&group.jobs), deadline)
-    {
+    match lend(shared, group.pass, &group.jobs, deadline) {
         Ok(Loan { lease, pass, site }) => {
             let mut jobs = group.jobs;
             if pass.is_probe() && jobs.len() > 1 {
@@ -108,6 +105,23 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
     }
     (report.again, report.keys) = (settler.again, settler.keys);
     report
+}
+
+/// A lease for these. Of which endpoint, a strategy of the program's own may say.
+fn lend<'a, B: Backend>(
+    shared: &'a Shared<B>,
+    pass: Pass,
+    jobs: &[Job<B>],
+    deadline: Deadline,
+) -> Result<Loan<'a, B>, InVain> {
+    let lend = || shared.lender.lend(pass, &tried(jobs), deadline);
+    contain("the way to a lease", lend).unwrap_or_else(|| {
+        let message = "the program's own code panicked on the way to a lease";
+        Err(InVain {
+            error: Error::new(ErrorKind::Other, Phase::Queue, message),
+            broken: false,
+        })
+    })
 }
 
 /// The endpoints on which one of these was tried.
@@ -172,6 +186,8 @@ fn run<B: Backend>(
         }
     };
     let outcomes = catch_unwind(AssertUnwindSafe(run));
+    // Before anybody keeps an error: others are told of it too.
+    let outcomes = outcomes.map(|outcomes| masked(outcomes, jobs));
     let splits = take_splits();
     shared.home.counters.splits.fetch_add(splits, Relaxed);
     if let Ok(outcomes) = &outcomes {
@@ -195,6 +211,23 @@ fn run<B: Backend>(
             .map(|_| Outcome::Unknown(error.clone()))
             .collect()
     })
+}
+
+/// The outcomes without the values of their operations, where these are masked.
+fn masked<B: Backend>(outcomes: Vec<Outcome<B::Reply>>, jobs: &[Job<B>]) -> Vec<Outcome<B::Reply>> {
+    let mut jobs = jobs.iter();
+    let mask = |outcome: Outcome<B::Reply>| {
+        let job = jobs.next();
+        outcome.map_error(|mut error| {
+            if let Some(job) = job {
+                contain("an operation's values", || {
+                    error = without_values(&*job.operation, error.clone());
+                });
+            }
+            error
+        })
+    };
+    outcomes.into_iter().map(mask).collect()
 }
 
 /// Counts the outcomes of a group among the pool's operations.
@@ -259,12 +292,7 @@ impl<'a, B: Backend> Settler<'a, B> {
     }
 
     fn decide(&mut self, mut job: Job<B>, outcome: Outcome<B::Reply>) {
-        let outcome = outcome.map_error(|mut error| {
-            contain("an operation's values", || {
-                error = without_values(&*job.operation, error.clone());
-            });
-            self.locate(error)
-        });
+        let outcome = outcome.map_error(|error| self.locate(error));
         // Once an attempt may have taken effect, no later failure makes that undone.
         job.doubtful |= outcome.is_in_doubt();
         let outcome = if job.doubtful {

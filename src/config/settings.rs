@@ -9,7 +9,7 @@ use super::known::{BACKENDS, KNOWN, known, parts};
 use super::layers::Config;
 use super::sealed::{self, KEY, Protection};
 use super::source::Source;
-use super::text::{PEM, shown};
+use super::text::{is_torn, shown};
 use super::vars::Found;
 use crate::security::SealingKey;
 
@@ -129,9 +129,10 @@ fn parts_of(variable: &str) -> Option<&'static str> {
     urls.find(|url| parts(url).contains(&variable))
 }
 
-/// The value of a variable that is not secret, unless somebody put a URL with a password there.
+/// The value of a variable that is not secret, unless somebody put a URL with a password there, or
+/// the end of one that was torn.
 fn plain(variable: &str, text: &str) -> String {
-    let is_secret = text.contains('@') || text.contains("://") || text.contains(PEM);
+    let is_secret = text.contains('@') || is_torn(text);
     if is_secret && variable != "HTTP_USER_AGENT" {
         return "***".to_owned();
     }

@@ -130,6 +130,23 @@ host = "localhost"
         Config::new().with_toml("shop.toml", file).expect("TOML")
     }
 
+    #[test]
+    fn the_end_of_a_torn_url_in_a_setting_is_not_shown() {
+        for (variable, text) in [
+            ("DB_NAME", "shop&password=hunter2"),
+            ("DB_OPTIONS", "-c a=b&PASSWORD=hunter2"),
+            ("MONGODB_DB", "shop?pwd=hunter2"),
+            ("REDIS_USER", "app:hunter2@h"),
+        ] {
+            let config = Config::new().set(variable, text);
+            let shown = format!("{config:?} {:?}", value(&config, None, variable));
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        let config = Config::new().set("DB_OPTIONS", "-c search_path=keys");
+        let (shown, _) = value(&config, None, "DB_OPTIONS");
+        assert_eq!(shown.as_deref(), Some("-c search_path=keys"));
+    }
+
     fn told(config: &Config) -> Vec<String> {
         config.mistakes().iter().map(ToString::to_string).collect()
     }

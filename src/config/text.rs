@@ -16,7 +16,7 @@ use std::path::Path;
 const SHOWN: usize = 100;
 
 /// In each key that somebody put where the path of its file belongs.
-pub(super) const PEM: &str = "-----BEGIN ";
+const PEM: &str = "-----BEGIN ";
 
 /// What is said of a URL that cannot be what was meant.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "http"))]
@@ -74,7 +74,7 @@ impl<T: fmt::Debug> fmt::Debug for Plain<T> {
 /// Whether there is a login in it, or a password by its name, as in a part of a URL that was torn.
 /// `@` and `=` alone are usual in paths and names.
 #[cfg(feature = "_net")]
-fn is_torn(text: &str) -> bool {
+pub(super) fn is_torn(text: &str) -> bool {
     let has_login = |part: &str| {
         let after = part.split_once(':');
         after.is_some_and(|(_, rest)| rest.contains('@'))

@@ -3,10 +3,12 @@
 use super::known::{BACKENDS, KNOWN, OF_PROCESS, SHARED, known, nearest};
 use super::layers::{Config, Layer, prefix_of};
 use super::text::shown;
+use crate::endpoints::{OF_FLEETS, is_wanted};
 
 impl Config {
     /// What looks like a mistake, but may be meant: variables of the environment with our
-    /// prefixes that nobody knows, and settings of a backend that is not on.
+    /// prefixes that nobody knows, settings of a backend that is not on, and settings of fleets
+    /// where there is none.
     pub fn warnings(&self) -> Vec<String> {
         let prefixes: Vec<_> = self.pools().keys().map(|pool| prefix_of(pool)).collect();
         let mut warnings = Vec::new();
@@ -31,6 +33,7 @@ impl Config {
             }
         }
         warnings.extend(BACKENDS.iter().filter_map(|backend| self.unused(*backend)));
+        warnings.extend(self.unused_of_fleets());
         warnings
     }
 
@@ -60,6 +63,35 @@ impl Config {
         Some(format!(
             "{unused} is set, but no {backend} pool is: set {how} too"
         ))
+    }
+
+    /// The first setting of fleets that is everybody's while nobody is one, and the first of each
+    /// pool's own that is none.
+    fn unused_of_fleets(&self) -> Vec<String> {
+        let pools = self.pools();
+        let (fleets, single): (Vec<_>, Vec<_>) = pools
+            .keys()
+            .partition(|pool| is_wanted(&mut self.vars_of(pool)));
+        let mut warnings = Vec::new();
+        if fleets.is_empty() && !is_wanted(&mut self.vars()) {
+            let mut vars = self.vars();
+            let unused = OF_FLEETS.iter().find(|name| vars.text(name).is_some());
+            warnings.extend(unused.map(|name| {
+                format!("{name} is set, but no pool is a fleet: set POOL_BALANCE too")
+            }));
+        }
+        for pool in single {
+            let unused = OF_FLEETS
+                .iter()
+                .find(|name| self.find_own(pool, name).is_some());
+            warnings.extend(unused.map(|name| {
+                format!(
+                    "{name} is set for pool {}, which is no fleet: set POOL_BALANCE for it too",
+                    shown(pool)
+                )
+            }));
+        }
+        warnings
     }
 }
 

@@ -101,8 +101,8 @@ impl<'a> Candidate<'a> {
     }
 
     /// The peak-sensitive moving average of what its operations took; `None` until there was
-    /// one. Only operations run by the fleet's `execute` are measured: how long a program keeps
-    /// a lease says little about the server.
+    /// one. Operations run by the fleet's `execute` are measured, and each group of a batch as one:
+    /// how long a program keeps a lease says little about the server.
     #[inline]
     pub fn latency(&self) -> Option<Duration> {
         self.0.latency()

@@ -93,6 +93,8 @@ impl<B: Backend> Inner<B> {
             let by = limit.map_or(deadline, |limit| deadline.min(Deadline::within(limit)));
             let run = || manager.execute(conn, operation, by);
             let result = witness.watch(failed + 1, run);
+            // Before anybody keeps the error: others are told of it too.
+            let result = result.map_err(|error| without_values(operation, error));
             let ended = Clock::System.now();
             let in_all = ended.saturating_sub(started);
             self.attempt_ended(
@@ -110,10 +112,7 @@ impl<B: Backend> Inner<B> {
                     witness.tell(OutcomeKind::Done, None, failed);
                     return Ok(reply);
                 }
-                Err(error) => {
-                    let error = without_values(operation, error);
-                    endpoint.pool.locate(in_doubt_if(doubtful, error))
-                }
+                Err(error) => endpoint.pool.locate(in_doubt_if(doubtful, error)),
             };
             doubtful = error.outcome_unknown();
             match self.next(wanted, operation, error, failed, deadline) {
@@ -124,8 +123,9 @@ impl<B: Backend> Inner<B> {
                     return Err(error);
                 }
                 Next::TryAgain(error, pause) => {
-                    drop(lease);
+                    // While it counts as in use.
                     endpoint.pool.note_retry(&error);
+                    drop(lease);
                     log::debug!(
                         "millpond: attempt {failed} at {} failed: {error}",
                         operation.statement()

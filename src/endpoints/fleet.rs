@@ -267,8 +267,11 @@ impl<B: Backend> Fleet<B> {
         );
         let endpoint = self.0.endpoint(manager, weight);
         let pool = endpoint.pool.clone();
+        // Together: whoever begins to observe meanwhile is told of it, and so is everybody before
+        // the fleet counts as retired.
+        let observers = self.0.observers.lock();
         self.0.admit(endpoint, slowly)?;
-        for tell in &*self.0.observers.lock() {
+        for tell in &*observers {
             tell(self, &pool);
         }
         Ok(())
@@ -317,14 +320,17 @@ impl<B: Backend> Fleet<B> {
     /// From now on no endpoint is added, ejected or brought back.
     pub(crate) fn retire(&self) {
         self.0.control.lock().closed = true;
+        // Those that were just being added have been told of after this.
+        drop(self.0.observers.lock());
     }
 
     /// Tells of each endpoint that there is, and of each that will be.
     pub(crate) fn observe(&self, tell: impl Fn(&Self, &Pool<B>) + Send + Sync + 'static) {
+        let mut observers = self.0.observers.lock();
         for pool in self.pools() {
             tell(self, &pool);
         }
-        self.0.observers.lock().push(Box::new(tell));
+        observers.push(Box::new(tell));
     }
 
     /// Whether some endpoint said at its last check that it takes writes.

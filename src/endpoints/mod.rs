@@ -117,5 +117,5 @@ pub use self::fleet::{EndpointState, Fleet};
 #[cfg(feature = "batch")]
 pub(crate) use self::lend::Lent;
 #[cfg(feature = "_net")]
-pub(crate) use self::settings::{FleetSettings, is_wanted};
+pub(crate) use self::settings::{FleetSettings, OF_FLEETS, is_wanted};
 pub use self::view::View;

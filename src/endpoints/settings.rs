@@ -13,6 +13,17 @@ use crate::config::Vars;
 const STRATEGIES: &str = "none, round-robin, random, weighted, least-connections, power-of-two or \
                           peak-ewma";
 
+/// Variables that mean nothing to a single pool. (`POOL_WEIGHTS` is a mistake there.)
+pub(crate) const OF_FLEETS: [&str; 7] = [
+    "POOL_ATTEMPT_TIMEOUT",
+    "POOL_REPLICA_LAG_LIMIT",
+    "POOL_EJECTION_FAILURES",
+    "POOL_EJECTION_TIME",
+    "POOL_EJECTION_MAX_TIME",
+    "POOL_SLOW_START",
+    "POOL_RESOLVE_INTERVAL",
+];
+
 /// What variables say of a fleet, but for its servers and their pools.
 pub(crate) struct FleetSettings {
     balance: Box<dyn Balance>,

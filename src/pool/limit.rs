@@ -53,7 +53,7 @@ use super::shared::Shared;
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::health::{Concern, Health, Reason};
-use crate::recovery::{BreakerState, Verdict};
+use crate::recovery::Verdict;
 
 /// The least time between two cuts.
 const BURST: Duration = Duration::from_millis(25);
@@ -282,11 +282,12 @@ impl<M: ManageConnection> Shared<M> {
 
     /// Raises the limit if it is time for that; says when to look again.
     pub(super) fn raise_limit(&self, now: Ticks) -> Ticks {
+        let kept_back = self.circuit.keeps_back(now);
         let mut ledger = self.ledger.lock();
         if ledger.limit.low.is_none() {
             return NEVER;
         }
-        if self.circuit.state() != BreakerState::Closed {
+        if kept_back {
             // Nothing goes to the server from which it could be seen what it bears.
             ledger.limit.goes_on(now);
         }
@@ -326,12 +327,30 @@ impl<M: ManageConnection> Shared<M> {
     }
 
     fn look(&self, max_size: u32, now: Ticks) -> Look {
-        let leased = |desk: &&super::desk::Desk| desk.status() == Status::Leased;
+        let (mut leases, mut held, mut ages) = (0, 0, Vec::new());
+        for desk in self.exchange.desks() {
+            let (ended, ticks) = desk.totals();
+            leases += ended;
+            held += ticks;
+            if desk.status() == Status::Leased {
+                ages.push(now.saturating_sub(desk.since()));
+            }
+        }
+        let in_use = ages.len() as u32;
+        // Of those under way the middle one, not the mean: one that is kept for hours says nothing
+        // about the others.
+        let middle = ages.len() / 2;
+        let under_way = if ages.is_empty() {
+            0
+        } else {
+            *ages.select_nth_unstable(middle).1
+        };
+        let usual: Ticks = held.checked_div(leases).unwrap_or(0);
         Look {
             max_size,
-            in_use: self.exchange.desks().filter(leased).count() as u32,
-            hold: self.survey(now).hold,
-            leases: self.calls(),
+            in_use,
+            hold: Duration::from_nanos(usual.max(under_way)),
+            leases,
         }
     }
 

@@ -378,6 +378,13 @@ impl Circuit {
         }
     }
 
+    /// Whether calls are kept back, or it is waited for what becomes of a few. Not so once the time
+    /// for that is over and nobody has asked since: a program may make no calls any more, but take
+    /// leases.
+    pub(crate) fn keeps_back(&self, now: Ticks) -> bool {
+        self.state.load(Relaxed) != CLOSED && now < self.inner.lock().until
+    }
+
     /// Whether there were failures since the last success.
     pub(crate) fn is_troubled(&self) -> bool {
         self.streak.load(Relaxed) > 0

@@ -267,7 +267,9 @@ where
     let pool = Pool::builder().max_size(1).name(what.to_owned());
     let pool = pool.connection_timeout(Duration::from_millis(700));
     let pool = pool.build_unchecked(manager);
-    let error = pool.get().expect_err("refused");
+    let Err(error) = pool.get() else {
+        panic!("{what}: a lease");
+    };
     show_error(what, &error);
     show(what, &pool);
 }

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millpond::endpoints::FleetBuilder;
-use millpond::{ConnectFailure, ErrorKind, Fleet, Redis, RedisCommand, RedisConfig};
+use millpond::{ConnectFailure, ErrorKind, Fleet, Hub, Redis, RedisCommand, RedisConfig};
 
-use crate::load::under_load;
-use crate::station::{Errand, Station, Way, until};
+use crate::load::{alone, under_load};
+use crate::station::{Errand, Station, Way, builder, stations, until};
 
 const EVERY: Duration = Duration::from_millis(20);
 
@@ -130,4 +131,33 @@ fn the_addresses_of_a_real_name() {
     let set = RedisCommand::new("SET").arg("key").arg("value");
     fleet.execute(set).expect("works");
     assert_eq!(server.cli(&["GET", "key"]).expect("an answer"), "value");
+}
+
+#[test]
+fn what_is_found_while_a_hub_begins_to_watch_is_watched_too() {
+    let _alone = alone();
+    let stations = stations(20);
+    for round in 0..200 {
+        let begun = Arc::new(AtomicBool::new(false));
+        let (found, wait) = (Station::new("found"), Arc::clone(&begun));
+        let make = move |_| {
+            while !wait.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            Ok(Way(Arc::clone(&found)))
+        };
+        let fleet = builder(&stations)
+            .pool(|pool| pool.min_idle(Some(0)))
+            .discover(Duration::from_secs(60), || Ok(vec![address(1)]), make)
+            .build_unchecked()
+            .expect("builds");
+        let hub = Hub::new();
+        begun.store(true, SeqCst);
+        hub.watch_fleet(&fleet);
+        until("it is found", || fleet.pools().len() == 21);
+        let start = Instant::now();
+        while hub.metrics().pools.len() < 21 {
+            assert!(start.elapsed() < Duration::from_secs(1), "not in {round}");
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Station {
     pub(crate) down: AtomicBool,
     /// Operations fail without effect.
     pub(crate) failing: AtomicBool,
+    /// Operations are refused, since there are too many.
+    pub(crate) overloaded: AtomicBool,
     pub(crate) served: AtomicU64,
     /// The ids of the operations that were served, and when.
     pub(crate) diary: Mutex<Vec<(Instant, String)>>,
@@ -39,6 +41,8 @@ pub(crate) struct Way(pub(crate) Arc<Station>);
 pub(crate) struct Errand {
     #[serde(flatten)]
     envelope: Envelope,
+    /// What a server that is overloaded repeats.
+    pub(crate) value: String,
 }
 
 impl Operation for Errand {
@@ -52,6 +56,10 @@ impl Operation for Errand {
 
     fn statement(&self) -> Cow<'_, str> {
         "ERRAND".into()
+    }
+
+    fn each_value(&self, see: &mut dyn FnMut(&str)) {
+        see(&self.value);
     }
 }
 
@@ -130,6 +138,10 @@ impl Station {
         let fail = |kind| Err(Error::new(kind, Phase::Operation, "scripted"));
         if self.down.load(SeqCst) || self.failing.load(SeqCst) {
             return fail(ErrorKind::ConnectionLost);
+        }
+        if self.overloaded.load(SeqCst) {
+            let said = format!("too much to do for {}", errand.value);
+            return Err(Error::new(ErrorKind::Overloaded, Phase::Operation, said));
         }
         let takes = Duration::from_micros(self.takes.load(SeqCst));
         let sleep = deadline.remaining_within(takes);

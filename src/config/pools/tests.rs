@@ -181,3 +181,23 @@ fn a_list_of_urls_is_opened_and_shown_like_one() {
     );
     assert_eq!(shown("https://a,https://u:canary/@b"), "***");
 }
+
+#[test]
+fn settings_of_a_fleet_where_there_is_none_are_warned_of() {
+    let settings = [("DB_HOST", "a,b"), ("POOL_ATTEMPT_TIMEOUT", "1")];
+    let warned = "POOL_ATTEMPT_TIMEOUT is set, but no pool is a fleet: set POOL_BALANCE too";
+    assert_eq!(with(&settings).warnings(), [warned]);
+    let none = [&settings[..], &[("POOL_BALANCE", "none")]].concat();
+    assert_eq!(with(&none).warnings(), [warned]);
+    let of_one = with(&settings).pool("reports", "postgres");
+    let of_one = of_one.set_for("reports", "POOL_BALANCE", "random");
+    assert_eq!(of_one.warnings(), [""; 0]);
+    let fleet = [&settings[..], &[BALANCE]].concat();
+    assert_eq!(with(&fleet).warnings(), [""; 0]);
+    let own = with(&settings[..1]).pool("cache", "redis");
+    let own = own.set_for("cache", "POOL_SLOW_START", 5);
+    assert_eq!(
+        own.warnings(),
+        ["POOL_SLOW_START is set for pool cache, which is no fleet: set POOL_BALANCE for it too"]
+    );
+}

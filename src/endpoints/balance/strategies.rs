@@ -130,8 +130,8 @@ impl Balance for PowerOfTwo {
 /// Of two drawn at random the one at which an operation would be over sooner, judged by a moving
 /// average of the latency that follows a peak at once and forgets it over ten seconds, times the
 /// callers that are there already (Finagle's `p2cPeakEwma`). For servers of different or
-/// changing speed. It sees operations run by the fleet's `execute` only; among endpoints
-/// without any, callers alone decide.
+/// changing speed. It sees operations run by the fleet's `execute`, and each group of a
+/// batch as one; among endpoints without any, callers alone decide.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeakEwma;
 

@@ -1,4 +1,10 @@
+use std::thread;
+use std::time::Instant;
+
+use r2d2_sqlite::SqliteConnectionManager;
+
 use super::*;
+use crate::{Breaker, BreakerState, Pool, PooledConnection};
 
 const MS: Ticks = 1_000_000;
 const MAX: u32 = 20;
@@ -212,4 +218,55 @@ fn those_that_share_a_server_get_equal_shares() {
     assert!((early - late).abs() < 0.5, "{early} and {late}");
     assert!(early + late > 0.7 * f64::from(BEARS), "{early} and {late}");
     assert!(refusals < 20_000 / 5, "{refusals} of 20000 were too many");
+}
+
+/// A pool of so many, of which each lease is a connection of its own.
+fn pool_of(max_size: u32, breaker: Breaker) -> Pool<SqliteConnectionManager> {
+    let builder = Pool::builder().max_size(max_size).breaker(breaker);
+    builder
+        .build(SqliteConnectionManager::memory())
+        .expect("opens")
+}
+
+/// All that there may be are in use, and an operation on one of them is refused.
+fn overload(pool: &Pool<SqliteConnectionManager>, others: u32) -> u32 {
+    let count = pool.state().limit - others;
+    let leases: Vec<_> = (0..count).map(|_| pool.get().expect("a lease")).collect();
+    let busy = Error::new(ErrorKind::Overloaded, Phase::Operation, "busy");
+    PooledConnection::record(&leases[0], Duration::from_millis(1), Err(&busy));
+    pool.state().limit
+}
+
+#[test]
+fn a_lease_that_is_kept_does_not_make_the_others_look_long() {
+    let pool = pool_of(10, Breaker::new());
+    let kept = pool.get().expect("a lease");
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(overload(&pool, 1), 7);
+    thread::sleep(Duration::from_millis(60));
+    assert_eq!(overload(&pool, 1), 4);
+    drop(kept);
+}
+
+#[test]
+fn it_grows_while_nobody_asks_the_circuit_breaker() {
+    let pause = Duration::from_millis(10);
+    let breaker = Breaker::new()
+        .failures(1)
+        .lasting(Duration::ZERO)
+        .open_for(pause, pause);
+    let pool = pool_of(4, breaker);
+    assert_eq!(overload(&pool, 0), 2);
+    let busy = Error::new(ErrorKind::Overloaded, Phase::Operation, "busy");
+    let pass = pool.admit().expect("closed");
+    pool.call_ends(pass, None, Err(&busy));
+    assert_eq!(pool.metrics().breaker, BreakerState::Open);
+    // From here on the program takes leases, which no circuit breaker is asked about.
+    let until = Instant::now() + Duration::from_secs(5);
+    while pool.state().limit == 2 {
+        drop(pool.get().expect("a lease"));
+        assert!(Instant::now() < until, "it stays where it is");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(pool.metrics().breaker, BreakerState::Open);
 }
