@@ -30,12 +30,14 @@ fn a_frozen_server_holds_no_operation_beyond_its_deadline() {
     assert!(error.outcome_unknown(), "it was sent: {error}");
     assert!(took >= LIMIT && took < LIMIT + SLACK, "{took:?}");
 
-    let read = MongoOperation::find("faults", doc! {}).deadline(LIMIT);
-    let (result, took) = timed(|| pool.execute(read));
-    let error = result.expect_err("frozen");
-    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
-    assert!(!error.outcome_unknown(), "a read has no effect: {error}");
-    assert!(took < LIMIT + SLACK, "{took:?}");
+    for _ in 0..3 {
+        let read = MongoOperation::find("faults", doc! {}).deadline(LIMIT);
+        let (result, took) = timed(|| pool.execute(read));
+        let error = result.expect_err("frozen");
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
+        assert!(!error.outcome_unknown(), "a read has no effect: {error}");
+        assert!(took < LIMIT + SLACK, "{took:?}");
+    }
 
     mongo.thaw();
     eventually(Duration::from_secs(1), "works again", || {
@@ -44,9 +46,10 @@ fn a_frozen_server_holds_no_operation_beyond_its_deadline() {
     });
     let found = pool.execute(MongoOperation::count("faults", doc! { "_id": 0 }));
     assert_eq!(found.expect("works").count(), Some(1));
+    // Not one for each operation that was given up. (The driver opens two at a time.)
     eventually(Duration::from_secs(2), "sockets as before", || {
         let sockets = meter.read();
-        sockets.in_use == 0 && sockets.open <= before + 1
+        sockets.in_use == 0 && sockets.open <= before + 2
     });
 }
 
