@@ -103,12 +103,14 @@ impl DriverClient {
             }
         };
         *self.topology.lock() = topology;
-        // The old one, if there was one, ends with the last lease that has it.
-        let made = Made {
+        let old = slot.replace(Made {
             password,
             tls,
-            client,
-        };
-        Ok(slot.insert(made).client.clone())
+            client: client.clone(),
+        });
+        drop(slot);
+        // It ends with the last lease that has it, or here.
+        drop(old);
+        Ok(client)
     }
 }
