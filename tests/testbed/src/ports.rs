@@ -34,10 +34,19 @@ impl Port {
         self.number
     }
 
-    /// Reserves a port on which nothing listens.
+    /// Reserves a port on which nothing listens, for a server that is yet to start.
     pub(crate) fn reserve() -> Result<Self, Error> {
+        Self::listen().map(|(port, _)| port)
+    }
+
+    /// Reserves a port and listens on it, for a server in this process.
+    ///
+    /// Whoever wants to listen takes this and not a [reserved](Self::reserve) port: a
+    /// process that another thread starts meanwhile has our sockets too until it runs
+    /// its program, so that one that we closed may be bound a little longer.
+    pub(crate) fn listen() -> Result<(Self, TcpListener), Error> {
         candidates(RANGE)
-            .find_map(Self::try_reserve)
+            .find_map(Self::try_listen)
             .ok_or_else(|| Error::new("no free loopback port between 20000 and 32000"))
     }
 
@@ -46,22 +55,23 @@ impl Port {
         candidates(RANGE.start - BUS_OFFSET..RANGE.end - BUS_OFFSET)
             .find_map(|number| {
                 Some((
-                    Self::try_reserve(number)?,
-                    Self::try_reserve(number + BUS_OFFSET)?,
+                    Self::try_listen(number)?.0,
+                    Self::try_listen(number + BUS_OFFSET)?.0,
                 ))
             })
             .ok_or_else(|| Error::new("no free pair of loopback ports for a Redis Cluster node"))
     }
 
-    fn try_reserve(number: u16) -> Option<Self> {
+    fn try_listen(number: u16) -> Option<(Self, TcpListener)> {
         let name = format!("millpond-testbed-port-{number}");
         let address = SocketAddr::from_abstract_name(name).ok()?;
         let lock = UnixListener::bind_addr(&address).ok()?;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-        Some(Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
+        let port = Self {
             number,
             _lock: lock,
-        })
+        };
+        Some((port, listener))
     }
 }
 

@@ -16,8 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::error::{Context, Error};
-use crate::ports::{Port, on_free_port};
+use crate::error::Error;
+use crate::ports::Port;
 
 /// Forwards loopback connections to a port, with faults on command.
 ///
@@ -50,19 +50,18 @@ impl Proxy {
     /// Starts listening for connections to `127.0.0.1:target_port`, on which
     /// nothing needs to listen yet.
     pub fn start(target_port: u16) -> Result<Self, Error> {
-        on_free_port(|port| {
-            let proxy = Self {
-                port,
-                shared: Arc::new(Shared {
-                    target: target_port,
-                    state: Mutex::default(),
-                    changed: Condvar::new(),
-                }),
-                listener: Mutex::default(),
-            };
-            proxy.listen()?;
-            Ok(proxy)
-        })
+        let (port, listener) = Port::listen()?;
+        let proxy = Self {
+            port,
+            shared: Arc::new(Shared {
+                target: target_port,
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+            listener: Mutex::default(),
+        };
+        proxy.serve(listener);
+        Ok(proxy)
     }
 
     /// The port to connect to, on loopback.
@@ -100,7 +99,7 @@ impl Proxy {
         let was = std::mem::replace(&mut self.shared.lock().refusing, on);
         match (was, on) {
             (false, true) => self.stop_listening(),
-            (true, false) => self.listen().expect("the proxy's port, free again"),
+            (true, false) => self.serve(self.listen().expect("the proxy's port, free again")),
             _ => {}
         }
     }
@@ -120,9 +119,22 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    fn listen(&self) -> Result<(), Error> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port()))
-            .context(|| format!("listen on the proxy's port {}", self.port()))?;
+    /// Listens again. For a moment the old socket may live on in a process that is
+    /// being started.
+    fn listen(&self) -> io::Result<TcpListener> {
+        let mut attempts = 0;
+        loop {
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, self.port())) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts < 500 => {
+                    attempts += 1;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn serve(&self, listener: TcpListener) {
         let shared = Arc::clone(&self.shared);
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
@@ -136,7 +148,6 @@ impl Proxy {
             }
         });
         *self.listener() = Some(thread);
-        Ok(())
     }
 
     fn stop_listening(&self) {

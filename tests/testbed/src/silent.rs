@@ -21,7 +21,7 @@ pub struct Silent {
 impl Silent {
     /// Starts listening.
     pub fn start() -> Result<Self, Error> {
-        let (port, listener) = listen()?;
+        let (port, listener) = Port::listen()?;
         let closing = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&closing);
         thread::spawn(move || {
@@ -64,7 +64,7 @@ pub struct BlackHole {
 impl BlackHole {
     /// Starts listening, and fills the backlog.
     pub fn start() -> Result<Self, Error> {
-        let (port, listener) = listen()?;
+        let (port, listener) = Port::listen()?;
         // A second `listen` shortens the queue.
         rustix::net::listen(&listener, 0).context(|| "shorten a listener's backlog".into())?;
         let address = (Ipv4Addr::LOCALHOST, port.number()).into();
@@ -83,12 +83,4 @@ impl BlackHole {
     pub fn port(&self) -> u16 {
         self.port.number()
     }
-}
-
-fn listen() -> Result<(Port, TcpListener), Error> {
-    crate::ports::on_free_port(|port| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number()))
-            .context(|| "listen on loopback".into())?;
-        Ok((port, listener))
-    })
 }

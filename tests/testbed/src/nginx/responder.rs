@@ -3,13 +3,13 @@
 //! It runs in this process, a thread per request, one request per connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::error::{Context, Error};
+use crate::error::Error;
 use crate::ports::Port;
 
 /// The server; ends on drop.
@@ -20,9 +20,7 @@ pub(super) struct Responder {
 
 impl Responder {
     pub(super) fn start() -> Result<Self, Error> {
-        let port = Port::reserve()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number()))
-            .context(|| "listen on loopback".into())?;
+        let (port, listener) = Port::listen()?;
         let closing = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&closing);
         thread::spawn(move || {
