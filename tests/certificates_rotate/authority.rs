@@ -2,40 +2,41 @@
 
 use std::time::Duration;
 
-use millpond::{Http, MongoDb, Pool, Postgres, Redis};
+use millpond::Pool;
+use millpond::backend::Backend as _;
 use testbed::{Ca, Proxy};
 
 use crate::crowd::Crowd;
 use crate::files::Files;
-use crate::subject::Subject;
-use crate::{MEANWHILE, SOON};
+use crate::subject::Certified;
+use crate::{MEANWHILE, SOON, ask};
 
-fn is_replaced<M: Subject>() {
+fn is_replaced<S: Certified>() {
     let (old, new) = (Ca::new(), Ca::new());
-    let server = M::serve(&old, &old.server(&["127.0.0.1"]), false);
-    let proxy = Proxy::start(M::port(&server)).unwrap();
+    let server = S::serve(&old, &old.server(&["127.0.0.1"]), false);
+    let proxy = Proxy::start(server.port()).unwrap();
     let files = Files::new();
     files.write("ca.pem", old.cert_pem());
     let pool = Pool::builder()
         .max_size(8)
         .health_check_interval(Some(Duration::from_millis(100)))
-        .build(M::at(proxy.port(), &files, false))
+        .build(S::client(proxy.port(), &files, false))
         .unwrap();
-    M::ask(&pool).unwrap();
+    ask::<S>(&pool).unwrap();
 
     // Garbage does no harm, to what exists and to what is opened.
     files.write("ca.pem", "garbage");
     proxy.cut();
-    crate::eventually("works with what the file said", || M::ask(&pool).is_ok());
+    crate::eventually("works with what the file said", || ask::<S>(&pool).is_ok());
     crate::eventually("a warning", || files.warnings() == 1);
     files.write("ca.pem", old.cert_pem());
     proxy.cut();
-    crate::eventually("works with the file mended", || M::ask(&pool).is_ok());
+    crate::eventually("works with the file mended", || ask::<S>(&pool).is_ok());
 
-    M::show(&server, &new.server(&["127.0.0.1"]));
+    server.show(&new.server(&["127.0.0.1"]));
     let failed_before = pool.metrics().create_failed;
     Crowd::during(
-        || M::ask(&pool),
+        || ask::<S>(&pool),
         |crowd| {
             std::thread::sleep(MEANWHILE / 4);
             std::fs::remove_file(files.path("ca.pem")).unwrap();
@@ -49,7 +50,7 @@ fn is_replaced<M: Subject>() {
             println!(
                 "{}: {failed} attempts failed, {} callers told; all served {took:?} after the \
                  file changed",
-                M::NAME,
+                S::Manager::NAME,
                 told.len()
             );
             assert!(took < SOON, "{took:?}");
@@ -65,20 +66,20 @@ fn is_replaced<M: Subject>() {
 
 #[test]
 fn of_postgres() {
-    is_replaced::<Postgres>();
+    is_replaced::<testbed::Postgres>();
 }
 
 #[test]
 fn of_redis() {
-    is_replaced::<Redis>();
+    is_replaced::<testbed::Redis>();
 }
 
 #[test]
 fn of_mongodb() {
-    is_replaced::<MongoDb>();
+    is_replaced::<testbed::Mongo>();
 }
 
 #[test]
 fn of_http() {
-    is_replaced::<Http>();
+    is_replaced::<testbed::Nginx>();
 }

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use millpond::backend::Backend as _;
 use millpond::health::CertificateOf;
-use millpond::{ConnectFailure, ErrorKind, Http, MongoDb, Pool, Postgres, Redis};
+use millpond::{ConnectFailure, ErrorKind, Pool};
 use testbed::{Ca, Proxy};
 
 use crate::crowd::Crowd;
 use crate::files::Files;
-use crate::subject::Subject;
-use crate::{MEANWHILE, SOON};
+use crate::subject::Certified;
+use crate::{MEANWHILE, SOON, ask};
 
 const LIFETIME: Duration = Duration::from_secs(2);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -20,10 +21,10 @@ const REFUSED: [ErrorKind; 2] = [
 ];
 
 /// The words are in what callers are told.
-fn is_renewed<M: Subject>(words: &[&str]) {
+fn is_renewed<S: Certified>(words: &[&str]) {
     let ca = Ca::new();
-    let server = M::serve(&ca, &ca.server(&["127.0.0.1"]), true);
-    let proxy = Proxy::start(M::port(&server)).unwrap();
+    let server = S::serve(&ca, &ca.server(&["127.0.0.1"]), true);
+    let proxy = Proxy::start(server.port()).unwrap();
     let files = Files::new();
     files.write("ca.pem", ca.cert_pem());
     files.write_client(&ca.issue().expiring_in(LIFETIME).client("test"));
@@ -31,20 +32,20 @@ fn is_renewed<M: Subject>(words: &[&str]) {
     let pool = Pool::builder()
         .max_size(8)
         .health_check_interval(Some(Duration::from_millis(100)))
-        .build(M::at(proxy.port(), &files, true))
+        .build(S::client(proxy.port(), &files, true))
         .unwrap();
-    M::ask(&pool).unwrap();
+    ask::<S>(&pool).unwrap();
 
     // What exists is left alone.
     let left = expired.duration_since(SystemTime::now());
     std::thread::sleep(left.unwrap_or_default());
-    M::ask(&pool).unwrap();
+    ask::<S>(&pool).unwrap();
 
     // Every connection ends, and no session can be resumed, as which the old certificate counts.
-    M::restart(&server);
+    server.restart();
     let before = proxy.accepted();
     Crowd::during(
-        || M::ask(&pool),
+        || ask::<S>(&pool),
         |crowd| {
             std::thread::sleep(MEANWHILE / 2);
             for garbage in ["", "garbage", &ca.cert_pem()[..200]] {
@@ -65,11 +66,11 @@ fn is_renewed<M: Subject>(words: &[&str]) {
             println!(
                 "{}: {refused} attempts refused, {accepted} connections, {} callers told; all \
                  served {took:?} after the files changed",
-                M::NAME,
+                S::Manager::NAME,
                 told.len()
             );
             assert!(took < SOON, "{took:?}");
-            let (most, connections) = match M::NAME {
+            let (most, connections) = match S::Manager::NAME {
                 // A failed handshake is no login, and the driver's monitors connect by themselves.
                 "mongodb" => (6, u64::MAX),
                 // Each connection that existed opens its own again by itself, once.
@@ -95,7 +96,7 @@ fn is_renewed<M: Subject>(words: &[&str]) {
 #[test]
 fn of_postgres() {
     let words = ["authentication failed", "certificate", "DB_SSL_CERT_FILE"];
-    is_renewed::<Postgres>(&words);
+    is_renewed::<testbed::Postgres>(&words);
 }
 
 #[test]
@@ -105,16 +106,16 @@ fn of_redis() {
         "certificate",
         "REDIS_SSL_CERT_FILE",
     ];
-    is_renewed::<Redis>(&words);
+    is_renewed::<testbed::Redis>(&words);
 }
 
 #[test]
 fn of_mongodb() {
-    is_renewed::<MongoDb>(&["TLS failed", "certificate", "MONGODB_SSL_CERT_FILE"]);
+    is_renewed::<testbed::Mongo>(&["TLS failed", "certificate", "MONGODB_SSL_CERT_FILE"]);
 }
 
 #[test]
 fn of_http() {
     let words = ["authentication failed", "certificate", "HTTP_SSL_CERT_FILE"];
-    is_renewed::<Http>(&words);
+    is_renewed::<testbed::Nginx>(&words);
 }

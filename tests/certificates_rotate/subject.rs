@@ -1,50 +1,38 @@
 //! The four backends, as these tests see them.
 
-use std::error::Error;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use millpond::backend::Backend;
 use millpond::backend::postgres::SslMode;
 use millpond::{
-    Http, HttpConfig, MongoDb, MongoDbConfig, Pool, Postgres, PostgresConfig, Redis, RedisConfig,
-    Tls,
+    Http, HttpConfig, MongoDb, MongoDbConfig, Postgres, PostgresConfig, Redis, RedisConfig, Tls,
 };
-use mongodb::bson::doc;
 use testbed::{Ca, Identity};
 
 use crate::files::Files;
+use crate::subjects::Subject;
 
-/// A backend, and how its server is set up.
-pub(super) trait Subject: Backend<Error = millpond::Error> {
-    type Server;
-
+/// A server that shows a certificate, and how clients are set up that look at it.
+pub(super) trait Certified: Subject {
     /// A server with this certificate that knows clients by this authority, if it asks for their
     /// certificates.
-    fn serve(ca: &Ca, identity: &Identity, client_certificates: bool) -> Self::Server;
-
-    fn port(server: &Self::Server) -> u16;
+    fn serve(ca: &Ca, identity: &Identity, client_certificates: bool) -> Self;
 
     /// Where the server has `server.pem` and `server.key`, the one after the other in the first
     /// if it wants both in one.
-    fn folder(server: &Self::Server) -> PathBuf;
-
-    fn restart(server: &Self::Server);
+    fn folder(&self) -> PathBuf;
 
     /// Trusts the authority in these files, and shows the client's certificate if it is to.
-    fn at(port: u16, files: &Files, shows: bool) -> Self;
+    fn client(port: u16, files: &Files, shows: bool) -> Self::Manager;
 
     /// Gives the server another certificate, for which it must be started again.
-    fn show(server: &Self::Server, identity: &Identity) {
-        let folder = Self::folder(server);
+    fn show(&self, identity: &Identity) {
+        let folder = self.folder();
         std::fs::write(folder.join("server.pem"), identity.cert_pem()).unwrap();
         std::fs::write(folder.join("server.key"), identity.key_pem()).unwrap();
-        Self::restart(server);
+        Subject::restart(self);
     }
-
-    fn ask(pool: &Pool<Self>) -> Result<(), Box<dyn Error>>;
 }
 
 fn tls(files: &Files, shows: bool) -> Tls {
@@ -56,30 +44,24 @@ fn tls(files: &Files, shows: bool) -> Tls {
     }
 }
 
-impl Subject for Postgres {
-    type Server = testbed::Postgres;
+macro_rules! serve {
+    () => {
+        fn serve(ca: &Ca, identity: &Identity, client_certificates: bool) -> Self {
+            let server = Self::builder().tls_identity(ca, identity);
+            let server = server.client_certificates(client_certificates);
+            server.start().unwrap()
+        }
+    };
+}
 
-    fn serve(ca: &Ca, identity: &Identity, client_certificates: bool) -> Self::Server {
-        let server = testbed::Postgres::builder().tls_identity(ca, identity);
-        server
-            .client_certificates(client_certificates)
-            .start()
-            .unwrap()
+impl Certified for testbed::Postgres {
+    serve!();
+
+    fn folder(&self) -> PathBuf {
+        self.data_dir().parent().unwrap().to_owned()
     }
 
-    fn port(server: &Self::Server) -> u16 {
-        server.port()
-    }
-
-    fn folder(server: &Self::Server) -> PathBuf {
-        server.data_dir().parent().unwrap().to_owned()
-    }
-
-    fn restart(server: &Self::Server) {
-        server.restart().unwrap();
-    }
-
-    fn at(port: u16, files: &Files, shows: bool) -> Self {
+    fn client(port: u16, files: &Files, shows: bool) -> Postgres {
         let config = PostgresConfig::new().host("127.0.0.1").port(port);
         let config = config.database("postgres").user("test");
         let config = config.ssl_mode(SslMode::VerifyFull);
@@ -88,134 +70,61 @@ impl Subject for Postgres {
             let (certificate, key) = (files.path("client.pem"), files.path("client.key"));
             config = config.client_certificate(certificate, key);
         }
-        Self::new(config).unwrap()
-    }
-
-    fn ask(pool: &Pool<Self>) -> Result<(), Box<dyn Error>> {
-        pool.get()?.query_one("SELECT 1", &[])?;
-        Ok(())
+        Postgres::new(config).unwrap()
     }
 }
 
-impl Subject for Redis {
-    type Server = testbed::Redis;
+impl Certified for testbed::Redis {
+    serve!();
 
-    fn serve(ca: &Ca, identity: &Identity, client_certificates: bool) -> Self::Server {
-        let server = testbed::Redis::builder().tls_identity(ca, identity);
-        server
-            .client_certificates(client_certificates)
-            .start()
-            .unwrap()
-    }
-
-    fn port(server: &Self::Server) -> u16 {
-        server.port()
-    }
-
-    fn folder(server: &Self::Server) -> PathBuf {
-        let answer = server.cli(&["CONFIG", "GET", "dir"]).unwrap();
+    fn folder(&self) -> PathBuf {
+        let answer = self.cli(&["CONFIG", "GET", "dir"]).unwrap();
         answer.lines().last().unwrap().into()
     }
 
-    fn restart(server: &Self::Server) {
-        server.restart().unwrap();
-    }
-
-    fn at(port: u16, files: &Files, shows: bool) -> Self {
+    fn client(port: u16, files: &Files, shows: bool) -> Redis {
         let config = RedisConfig::new().host("127.0.0.1").port(port);
-        Self::new(config.tls(tls(files, shows))).unwrap()
-    }
-
-    fn ask(pool: &Pool<Self>) -> Result<(), Box<dyn Error>> {
-        ::redis::cmd("PING").exec(&mut *pool.get()?)?;
-        Ok(())
+        Redis::new(config.tls(tls(files, shows))).unwrap()
     }
 }
 
-impl Subject for MongoDb {
-    type Server = testbed::Mongo;
+impl Certified for testbed::Mongo {
+    serve!();
 
-    fn serve(ca: &Ca, identity: &Identity, client_certificates: bool) -> Self::Server {
-        let server = testbed::Mongo::builder().tls_identity(ca, identity);
-        server
-            .client_certificates(client_certificates)
-            .start()
-            .unwrap()
-    }
-
-    fn port(server: &Self::Server) -> u16 {
-        server.port()
-    }
-
-    fn folder(server: &Self::Server) -> PathBuf {
-        let log = server.members()[0].log_path();
+    fn folder(&self) -> PathBuf {
+        let log = self.members()[0].log_path();
         log.parent().unwrap().to_owned()
     }
 
-    fn restart(server: &Self::Server) {
-        server.restart().unwrap();
-    }
-
-    fn at(port: u16, files: &Files, shows: bool) -> Self {
+    fn client(port: u16, files: &Files, shows: bool) -> MongoDb {
         let config = MongoDbConfig::new().host("127.0.0.1").port(port);
         let mut tls = tls(files, false);
         if shows {
             tls = tls.client_certificate(files.path("both.pem"), files.path("both.pem"));
         }
-        Self::new(config.database("test").tls(tls)).unwrap()
+        MongoDb::new(config.database("test").tls(tls)).unwrap()
     }
 
-    fn show(server: &Self::Server, identity: &Identity) {
-        let both = Self::folder(server).join("server.pem");
+    fn show(&self, identity: &Identity) {
+        let both = self.folder().join("server.pem");
         std::fs::write(both, identity.combined_pem()).unwrap();
-        Self::restart(server);
-    }
-
-    fn ask(pool: &Pool<Self>) -> Result<(), Box<dyn Error>> {
-        // The driver's own calls wait for a server that it may trust, for as long as it selects.
-        let ping = async |client: &::mongodb::Client| {
-            let database = client.database("test");
-            database.run_command(doc! { "ping": 1 }).await
-        };
-        pool.get()?.within(Duration::from_secs(1), ping)?;
-        Ok(())
+        Subject::restart(self);
     }
 }
 
-impl Subject for Http {
-    type Server = testbed::Nginx;
+impl Certified for testbed::Nginx {
+    serve!();
 
-    fn serve(ca: &Ca, identity: &Identity, client_certificates: bool) -> Self::Server {
-        let server = testbed::Nginx::builder().tls_identity(ca, identity);
-        server
-            .client_certificates(client_certificates)
-            .start()
-            .unwrap()
-    }
-
-    fn port(server: &Self::Server) -> u16 {
-        server.port()
-    }
-
-    fn folder(server: &Self::Server) -> PathBuf {
-        let pid = server.pid().unwrap();
+    fn folder(&self) -> PathBuf {
+        let pid = self.pid().unwrap();
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
         let mut words = command.split(|byte| *byte == 0);
         words.find(|word| *word == b"-p").unwrap();
         Path::new(OsStr::from_bytes(words.next().unwrap())).to_owned()
     }
 
-    fn restart(server: &Self::Server) {
-        server.restart().unwrap();
-    }
-
-    fn at(port: u16, files: &Files, shows: bool) -> Self {
+    fn client(port: u16, files: &Files, shows: bool) -> Http {
         let config = HttpConfig::new(format!("https://127.0.0.1:{port}"));
-        Self::new(config.health_path("/").tls(tls(files, shows))).unwrap()
-    }
-
-    fn ask(pool: &Pool<Self>) -> Result<(), Box<dyn Error>> {
-        pool.get()?.get("/")?.error_for_status()?;
-        Ok(())
+        Http::new(config.health_path("/").tls(tls(files, shows))).unwrap()
     }
 }

@@ -8,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millpond::endpoints::{Ejection, FleetBuilder};
-use millpond::{Batch, Fleet, Operation, Outcome, Redis, RedisCommand, RedisConfig};
+use millpond::{Batch, Fleet, Operation, Outcome, Redis, RedisCommand};
 
 use crate::book::Book;
 use crate::load::{End, Log, alone};
 use crate::station::{until, warm};
+use crate::subjects::Subject as _;
 
 const WORKERS: usize = 4;
 const SIZE: usize = 50;
@@ -39,11 +40,7 @@ fn fleet_of(servers: &[testbed::Redis]) -> FleetBuilder<Redis> {
                 .base(Duration::from_millis(200)),
         );
     let limit = Duration::from_millis(300);
-    let manager = |server: &testbed::Redis| {
-        let config = RedisConfig::from_url(&server.url()).expect("a URL");
-        let config = config.check_timeout(limit).connect_timeout(limit);
-        Redis::new(config).expect("good settings")
-    };
+    let manager = |server: &testbed::Redis| testbed::Redis::at(server.port(), limit, limit);
     servers
         .iter()
         .map(manager)

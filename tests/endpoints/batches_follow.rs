@@ -7,18 +7,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millpond::batch::wait_all;
-use millpond::{Batch, Fleet, Operation, Outcome, Redis, RedisCommand, RedisConfig, RetryPolicy};
+use millpond::{Batch, Operation, Outcome, RedisCommand, RetryPolicy};
 
-use crate::failover::{Story, fleet_of, pair};
+use crate::failover::Story;
 use crate::load::{End, alone};
+use crate::pair::{Fall, postgres_fleet, postgres_pair, redis_pair, swap_roles};
 use crate::station::until;
 
 /// The primary is hurt under a load of INSERTs and its replica promoted; then the ledger is
 /// checked. A write may take so long.
 fn follows(limit: Duration, hurt: impl FnOnce(&testbed::Postgres)) {
     let _alone = alone();
-    let (primary, replica) = pair();
-    let fleet = fleet_of(&[&replica, &primary]);
+    let (primary, replica) = postgres_pair();
+    let fleet = postgres_fleet(&[&replica, &primary]);
     let batch = Batch::builder(fleet.write())
         .size(50)
         .build()
@@ -38,40 +39,27 @@ fn follows(limit: Duration, hurt: impl FnOnce(&testbed::Postgres)) {
             thread::sleep(Duration::from_millis(2));
         }
     };
-    let (hurt_at, promoted_at) = thread::scope(|scope| {
+    let fall = thread::scope(|scope| {
         scope.spawn(feed);
         scope.spawn(feed);
         let _end = End(&over);
-        thread::sleep(Duration::from_millis(500));
-        let hurt_at = Instant::now();
-        hurt(&primary);
-        thread::sleep(Duration::from_millis(500));
-        replica.promote().expect("is promoted");
-        let promoted_at = Instant::now();
-        thread::sleep(Duration::from_millis(1500));
-        (hurt_at, promoted_at)
+        Fall::of(&primary, &replica, hurt)
     });
     let metrics = batch.close(Duration::from_secs(10));
-    let acknowledged = story.acknowledged.lock().expect("no poison").clone();
-    let before = acknowledged.iter().filter(|(_, at)| *at < hurt_at).count();
-    let again = acknowledged.iter().map(|(_, at)| *at);
-    let again = again
-        .filter(|at| *at >= promoted_at)
-        .min()
-        .expect("writes go again");
+    let (before, again) = story.around(&fall);
     let unknown = story.unknown.lock().expect("no poison").len();
     println!(
-        "{before} writes before, again {:?} after the promotion, {unknown} unknown, {} certainly \
-         not; {metrics}, {} retries",
-        again - promoted_at,
+        "{before} writes before, again {again:?} after the promotion, {unknown} unknown, {} \
+         certainly not; {metrics}, {} retries",
         story.certain.lock().expect("no poison").len(),
         metrics.retries,
     );
     assert!(before > 100, "only {before} writes before");
-    assert!(again - promoted_at < Duration::from_secs(1));
+    assert!(again < Duration::from_secs(1), "{again:?}");
     // Those of the groups that were under way.
     assert!(unknown <= 4 * 50, "{unknown} unknown");
-    let told = acknowledged.len() + unknown + story.certain.lock().expect("no poison").len();
+    let acknowledged = story.acknowledged.lock().expect("no poison").len();
+    let told = acknowledged + unknown + story.certain.lock().expect("no poison").len();
     assert_eq!(told as u64, story.next.load(SeqCst), "each has its outcome");
     story.check(&replica);
 }
@@ -90,22 +78,7 @@ fn a_frozen_primary() {
 #[test]
 fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
     let _alone = alone();
-    let at_once = ["--repl-diskless-sync-delay", "0"];
-    let primary = at_once
-        .into_iter()
-        .fold(testbed::Redis::builder(), testbed::RedisBuilder::arg);
-    let primary = primary.start().expect("starts");
-    let replica = testbed::Redis::builder()
-        .arg("--replicaof")
-        .arg("127.0.0.1")
-        .arg(primary.port().to_string());
-    let replica = replica.start().expect("starts");
-    let mut builder = Fleet::builder().pool(|pool| pool.max_size(4));
-    for server in [&replica, &primary] {
-        let config = RedisConfig::from_url(&server.url()).expect("a URL");
-        builder = builder.endpoint(Redis::new(config).expect("good settings"));
-    }
-    let fleet = builder.build().expect("connects");
+    let (primary, replica, fleet) = redis_pair();
     // The second attempt is one at the new primary, or none helps.
     let batch = Batch::builder(fleet.write()).retry(RetryPolicy::new(2));
     let batch = batch.build().expect("starts");
@@ -124,10 +97,7 @@ fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
     until("replicated", || {
         replica.cli(&["EXISTS", "first599"]).expect("an answer") == "1"
     });
-    let new_port = replica.port().to_string();
-    replica.cli(&["REPLICAOF", "NO", "ONE"]).expect("promoted");
-    let demoted = ["REPLICAOF", "127.0.0.1", &new_port];
-    primary.cli(&demoted).expect("demoted");
+    swap_roles(&primary, &replica);
     let start = Instant::now();
     for outcome in round("second") {
         assert!(outcome.is_done(), "{outcome:?}");
@@ -146,8 +116,8 @@ fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
 #[test]
 fn without_a_primary_a_batch_waits_until_the_deadline_or_its_end() {
     let _alone = alone();
-    let (_primary, replica) = pair();
-    let fleet = fleet_of(&[&replica]);
+    let (_primary, replica) = postgres_pair();
+    let fleet = postgres_fleet(&[&replica]);
     let batch = Batch::builder(fleet.write()).build().expect("starts");
     let story = Story::default();
     let submit = |limit: Duration| {

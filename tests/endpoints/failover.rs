@@ -7,46 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millpond::backend::Role;
-use millpond::endpoints::Ejection;
-use millpond::{
-    Error, ErrorKind, Fleet, Operation, Postgres, PostgresConfig, Redis, RedisCommand, RedisConfig,
-    Sql,
-};
+use millpond::{Error, ErrorKind, Fleet, Operation, Postgres, RedisCommand, Sql};
 
 use crate::load::{End, alone};
+use crate::pair::{Fall, postgres_fleet, postgres_pair, redis_pair, swap_roles};
 use crate::station::until;
-
-/// A primary and a synchronous replica, with an empty ledger.
-pub(crate) fn pair() -> (testbed::Postgres, testbed::Postgres) {
-    let primary = testbed::Postgres::start().expect("starts");
-    primary
-        .psql("CREATE TABLE ledger (entry bigint)")
-        .expect("a table");
-    let replica = primary.replica().expect("a replica");
-    for sql in [
-        "ALTER SYSTEM SET synchronous_standby_names = '*'",
-        "SELECT pg_reload_conf()",
-    ] {
-        primary.psql(sql).expect("a setting");
-    }
-    until("replication is synchronous", || {
-        let state = primary.psql("SELECT sync_state FROM pg_stat_replication");
-        state.expect("an answer") == "sync"
-    });
-    (primary, replica)
-}
-
-pub(crate) fn fleet_of(servers: &[&testbed::Postgres]) -> Fleet<Postgres> {
-    let mut builder = Fleet::builder()
-        .pool(|pool| pool.max_size(5).retry_delay(Duration::from_millis(100)))
-        .ejection(Ejection::default().slow_start(Duration::ZERO));
-    for server in servers {
-        let config = PostgresConfig::from_url(&server.url()).expect("a URL");
-        let config = config.connect_timeout(Duration::from_secs(1));
-        builder = builder.endpoint(Postgres::new(config).expect("good settings"));
-    }
-    builder.build().expect("connects")
-}
 
 /// What became of the writes, and when reads succeeded.
 #[derive(Default)]
@@ -99,6 +64,16 @@ impl Story {
                 failed.push(error.to_string());
             }
         }
+    }
+
+    /// How many writes were acknowledged before the fall, and how soon after the promotion the
+    /// first was.
+    pub(crate) fn around(&self, fall: &Fall) -> (usize, Duration) {
+        let acknowledged = self.acknowledged.lock().expect("no poison");
+        let moments = acknowledged.iter().map(|(_, at)| *at);
+        let before = moments.clone().filter(|at| *at < fall.hurt).count();
+        let again = moments.filter(|at| *at >= fall.promoted).min();
+        (before, again.expect("writes go again") - fall.promoted)
     }
 
     /// Whether what the servers said is what is there.
@@ -160,44 +135,32 @@ fn longest_gap(moments: &[Instant], from: Instant) -> Duration {
 /// The primary is hurt, its replica promoted; then the ledger is checked. A write may take so
 /// long.
 fn follows(limit: Duration, hurt: impl FnOnce(&testbed::Postgres)) {
-    let (primary, replica) = pair();
+    let (primary, replica) = postgres_pair();
     // The replica first: it is the role that counts.
-    let fleet = fleet_of(&[&replica, &primary]);
-    let mut moments = None;
+    let fleet = postgres_fleet(&[&replica, &primary]);
+    let mut fall = None;
     let story = while_working(&fleet, limit, |story| {
-        thread::sleep(Duration::from_millis(500));
-        let hurt_at = Instant::now();
-        hurt(&primary);
-        thread::sleep(Duration::from_millis(500));
-        replica.promote().expect("is promoted");
-        moments = Some((hurt_at, Instant::now()));
-        thread::sleep(Duration::from_millis(1500));
+        fall = Some(Fall::of(&primary, &replica, hurt));
         println!("{} entries begun", story.next.load(SeqCst));
     });
-    let (hurt_at, promoted_at) = moments.expect("it ran");
-    let acknowledged = story.acknowledged.lock().expect("no poison").clone();
-    let before = acknowledged.iter().filter(|(_, at)| *at < hurt_at).count();
-    let again = acknowledged.iter().map(|(_, at)| *at);
-    let again = again
-        .filter(|at| *at >= promoted_at)
-        .min()
-        .expect("writes go again");
+    let fall = fall.expect("it ran");
+    let (before, again) = story.around(&fall);
     let reads = story.reads.lock().expect("no poison").clone();
     println!(
-        "{before} writes before, again {:?} after the promotion, {} in all, {} unknown, {} \
+        "{before} writes before, again {again:?} after the promotion, {} in all, {} unknown, {} \
          certainly not; longest pause of reads {:?} of {}",
-        again - promoted_at,
-        acknowledged.len(),
+        story.acknowledged.lock().expect("no poison").len(),
         story.unknown.lock().expect("no poison").len(),
         story.certain.lock().expect("no poison").len(),
-        longest_gap(&reads, hurt_at),
+        longest_gap(&reads, fall.hurt),
         reads.len(),
     );
     assert!(before > 10, "only {before} writes before");
-    assert!(again - promoted_at < Duration::from_secs(1));
+    assert!(again < Duration::from_secs(1), "{again:?}");
     let failed = story.failed_reads.lock().expect("no poison");
     assert!(failed.is_empty(), "{failed:?}");
-    assert!(longest_gap(&reads, hurt_at) < Duration::from_millis(500));
+    let pause = longest_gap(&reads, fall.hurt);
+    assert!(pause < Duration::from_millis(500), "{pause:?}");
     story.check(&replica);
 }
 
@@ -214,8 +177,8 @@ fn a_frozen_primary() {
 
 #[test]
 fn one_that_was_superseded_does_not_get_the_writes_back() {
-    let (primary, replica) = pair();
-    let fleet = fleet_of(&[&primary, &replica]);
+    let (primary, replica) = postgres_pair();
+    let fleet = postgres_fleet(&[&primary, &replica]);
     let insert = || Sql::new("INSERT INTO ledger VALUES (1)").deadline(Duration::from_secs(5));
     fleet
         .write()
@@ -275,19 +238,7 @@ fn one_that_was_superseded_does_not_get_the_writes_back() {
 
 #[test]
 fn redis_by_the_same_code() {
-    let primary = testbed::Redis::start().expect("starts");
-    let port = primary.port().to_string();
-    let replica = testbed::Redis::builder()
-        .arg("--replicaof")
-        .arg("127.0.0.1")
-        .arg(port);
-    let replica = replica.start().expect("starts");
-    let mut builder = Fleet::builder().pool(|pool| pool.max_size(3));
-    for server in [&replica, &primary] {
-        let config = RedisConfig::from_url(&server.url()).expect("a URL");
-        builder = builder.endpoint(Redis::new(config).expect("good settings"));
-    }
-    let fleet = builder.build().expect("connects");
+    let (primary, replica, fleet) = redis_pair();
     let set = |value: &str| {
         let set = RedisCommand::new("SET").arg("key").arg(value);
         fleet.write().execute(set.deadline(Duration::from_secs(5)))
@@ -314,11 +265,7 @@ fn redis_by_the_same_code() {
             .expect("works");
     }
     assert!(reads(&replica), "the replica is read from");
-    // Demoted, not dead: it answers, and takes no writes.
-    let new_port = replica.port().to_string();
-    replica.cli(&["REPLICAOF", "NO", "ONE"]).expect("promoted");
-    let demoted = ["REPLICAOF", "127.0.0.1", &new_port];
-    primary.cli(&demoted).expect("demoted");
+    swap_roles(&primary, &replica);
     let begun = Instant::now();
     set("two").expect("the new primary takes it");
     assert!(
@@ -331,8 +278,8 @@ fn redis_by_the_same_code() {
 
 #[test]
 fn without_a_primary_writes_say_so_and_reads_go_on() {
-    let (primary, replica) = pair();
-    let fleet = fleet_of(&[&replica]);
+    let (primary, replica) = postgres_pair();
+    let fleet = postgres_fleet(&[&replica]);
     let error = fleet.write().get_timeout(Duration::from_millis(300));
     let error = error.expect_err("a replica only");
     assert_eq!(error.kind(), ErrorKind::WrongRole, "{error}");

@@ -13,6 +13,9 @@ mod one_is_broken;
 mod one_is_overloaded;
 mod one_is_slow;
 mod one_of_three_fails;
+mod pair;
 mod station;
 mod strategy_panics;
+#[path = "../subjects/mod.rs"]
+mod subjects;
 mod two_primaries;

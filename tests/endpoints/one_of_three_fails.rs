@@ -4,82 +4,34 @@ use std::time::{Duration, Instant};
 
 use millpond::backend::Backend;
 use millpond::endpoints::{Ejection, EndpointState, FleetBuilder};
-use millpond::{Fleet, Http, HttpConfig, HttpRequest, Operation, Redis, RedisCommand, RedisConfig};
+use millpond::{Fleet, HttpRequest, Operation, RedisCommand};
 use testbed::{Nginx, Proxy};
 
 use crate::load::{Log, under_load};
 use crate::station::{until, warm};
+use crate::subjects::Subject;
 
 const THREADS: usize = 6;
 /// What an operation may take.
 const LIMIT: Duration = Duration::from_millis(300);
 
 /// A server that can be hurt, and operations on it.
-trait Server: Sync + Sized {
-    type Manager: Backend;
-    fn start() -> Self;
-    fn port(&self) -> u16;
-    /// A backend on the server behind this port.
-    fn manager(port: u16) -> Self::Manager;
+trait Server: Subject {
     fn operation() -> <Self::Manager as Backend>::Operation;
-    fn freeze(&self);
-    fn thaw(&self);
-    fn kill(&self);
-    fn restart(&self);
 }
 
-macro_rules! server {
-    ($server:ty, $manager:ty, |$port:ident| $make:expr, $operation:expr) => {
-        impl Server for $server {
-            type Manager = $manager;
-            fn start() -> Self {
-                <$server>::start().expect("starts")
-            }
-            fn port(&self) -> u16 {
-                <$server>::port(self)
-            }
-            fn manager($port: u16) -> $manager {
-                $make.expect("good settings")
-            }
-            fn operation() -> <$manager as Backend>::Operation {
-                $operation.deadline(LIMIT)
-            }
-            fn freeze(&self) {
-                <$server>::freeze(self);
-            }
-            fn thaw(&self) {
-                <$server>::thaw(self);
-            }
-            fn kill(&self) {
-                <$server>::kill(self);
-            }
-            fn restart(&self) {
-                <$server>::restart(self).expect("restarts");
-            }
-        }
-    };
+impl Server for testbed::Redis {
+    fn operation() -> RedisCommand {
+        // Not one that may be tried again once it was sent.
+        RedisCommand::new("INCR").arg("visits").deadline(LIMIT)
+    }
 }
 
-server!(
-    testbed::Redis,
-    Redis,
-    |port| RedisConfig::from_url(&format!("redis://127.0.0.1:{port}"))
-        .map(|config| config.check_timeout(LIMIT).connect_timeout(LIMIT))
-        .and_then(Redis::new),
-    // Not one that may be tried again once it was sent.
-    RedisCommand::new("INCR").arg("visits")
-);
-server!(
-    Nginx,
-    Http,
-    |port| HttpConfig::from_url(&format!("http://127.0.0.1:{port}"))
-        .map(|config| config
-            .health_path("/json")
-            .check_timeout(LIMIT)
-            .connect_timeout(LIMIT))
-        .and_then(Http::new),
-    HttpRequest::post("/echo")
-);
+impl Server for Nginx {
+    fn operation() -> HttpRequest {
+        HttpRequest::post("/echo").deadline(LIMIT)
+    }
+}
 
 /// Three servers, the first behind a proxy, and a fleet of them.
 struct Trio<S: Server> {
@@ -105,7 +57,7 @@ impl<S: Server> Trio<S> {
                     .base(Duration::from_millis(200))
                     .slow_start(Duration::from_secs(1)),
             );
-        let managers = ports.into_iter().map(S::manager);
+        let managers = ports.into_iter().map(|port| S::at(port, LIMIT, LIMIT));
         let fleet = managers.fold(builder, FleetBuilder::endpoint);
         let fleet = fleet.build().expect("connects");
         warm(&fleet);
@@ -288,7 +240,7 @@ fn when_all_are_killed_some_stay_in_service_and_all_come_back() {
         assert!(ejected() <= 2, "never all");
     }
     assert_eq!(ejected(), 2);
-    trio.servers.iter().for_each(Server::restart);
+    trio.servers.iter().for_each(Subject::restart);
     let back = Instant::now();
     until("one works again", || {
         trio.fleet

@@ -16,10 +16,15 @@ pub const CHECK: Duration = Duration::from_millis(500);
 pub type Outcome = Result<(), Box<dyn Error>>;
 
 /// A server that can be hurt, and a backend on it.
-pub trait Subject: Sync {
+pub trait Subject: Sync + Sized {
     type Manager: Backend<Error = millpond::Error>;
     fn start() -> Self;
-    fn manager(&self) -> Self::Manager;
+    fn port(&self) -> u16;
+    /// A backend on the server behind this port. Connecting may take so long, and a check.
+    fn at(port: u16, connect: Duration, check: Duration) -> Self::Manager;
+    fn manager(&self) -> Self::Manager {
+        Self::at(self.port(), Duration::from_secs(1), CHECK)
+    }
     fn work(conn: &mut <Self::Manager as millpond::ManageConnection>::Connection) -> Outcome;
     fn freeze(&self);
     fn thaw(&self);
@@ -28,14 +33,20 @@ pub trait Subject: Sync {
 }
 
 macro_rules! subject {
-    ($server:ty, $manager:ty, |$this:ident| $make:expr, |$conn:ident| $work:expr) => {
+    (
+        $server:ty, $manager:ty,
+        |$port:ident, $connect:ident, $check:ident| $make:expr,
+        |$conn:ident| $work:expr
+    ) => {
         impl Subject for $server {
             type Manager = $manager;
             fn start() -> Self {
                 <$server>::start().expect("starts")
             }
-            fn manager(&self) -> $manager {
-                let $this = self;
+            fn port(&self) -> u16 {
+                <$server>::port(self)
+            }
+            fn at($port: u16, $connect: Duration, $check: Duration) -> $manager {
                 $make.expect("good settings")
             }
             fn work($conn: &mut <$manager as millpond::ManageConnection>::Connection) -> Outcome {
@@ -61,11 +72,14 @@ macro_rules! subject {
 subject!(
     testbed::Postgres,
     Postgres,
-    |server| Postgres::new(
-        PostgresConfig::from_url(&server.url())
-            .expect("a good URL")
-            .connect_timeout(Duration::from_secs(1))
-            .check_timeout(CHECK)
+    |port, connect, check| Postgres::new(
+        PostgresConfig::new()
+            .host("127.0.0.1")
+            .port(port)
+            .database("postgres")
+            .user("test")
+            .connect_timeout(connect)
+            .check_timeout(check)
     ),
     |conn| {
         conn.query_one("SELECT 1", &[])?;
@@ -77,12 +91,12 @@ subject!(
 subject!(
     testbed::Redis,
     Redis,
-    |server| Redis::new(
+    |port, connect, check| Redis::new(
         RedisConfig::new()
             .host("127.0.0.1")
-            .port(server.port())
-            .connect_timeout(Duration::from_secs(1))
-            .check_timeout(CHECK)
+            .port(port)
+            .connect_timeout(connect)
+            .check_timeout(check)
     ),
     |conn| ::redis::cmd("PING").query::<String>(conn)?
 );
@@ -90,27 +104,31 @@ subject!(
 subject!(
     testbed::Mongo,
     MongoDb,
-    |server| MongoDb::new(
+    |port, connect, check| MongoDb::new(
         MongoDbConfig::new()
-            .host(format!("127.0.0.1:{}", server.port()))
+            .host("127.0.0.1")
+            .port(port)
             .database("test")
-            .connect_timeout(Duration::from_secs(1))
-            .check_timeout(CHECK)
+            .connect_timeout(connect)
+            .check_timeout(check)
     ),
-    |conn| conn
-        .db()?
-        .run_command(::mongodb::bson::doc! { "ping": 1 })
-        .run()?
+    // The driver's own calls wait for a server that it may use, for as long as it selects.
+    |conn| conn.within(Duration::from_secs(1), async |client| {
+        let database = client.database("test");
+        database
+            .run_command(::mongodb::bson::doc! { "ping": 1 })
+            .await
+    })?
 );
 
 subject!(
     testbed::Nginx,
     Http,
-    |server| Http::new(
-        HttpConfig::new(format!("http://127.0.0.1:{}", server.port()))
+    |port, connect, check| Http::new(
+        HttpConfig::new(format!("http://127.0.0.1:{port}"))
             .health_path("/")
-            .connect_timeout(Duration::from_secs(1))
-            .check_timeout(CHECK)
+            .connect_timeout(connect)
+            .check_timeout(check)
     ),
     |conn| conn.get("/")?.error_for_status()?
 );
