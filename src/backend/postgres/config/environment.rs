@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
+use super::words::{Host, SSL_MODES, TARGET_SESSIONS};
+use super::{DEFAULT_PORT, PostgresConfig};
 use crate::config::Vars;
 use crate::error::Error;
 use crate::security::{Secret, TLS_VERSIONS};

@@ -9,7 +9,8 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::{DEFAULT_PORT, Host, PostgresConfig, SSL_MODES, TARGET_SESSIONS};
+use super::words::{Host, SSL_MODES, TARGET_SESSIONS};
+use super::{DEFAULT_PORT, PostgresConfig};
 use crate::config::{ESCAPED, Login, Vars, login, nearest_of};
 use crate::error::Error;
 use crate::security::Secret;
