@@ -4,7 +4,8 @@
 //! whenever a worker is free, lets those go whose deadline is over, and brings back those
 //! that are tried again. It does no I/O and never waits for a worker, so it keeps deadlines
 //! even while every worker is stuck at a frozen server. While the pool's circuit breaker is
-//! open, operations stay in the queue, until their deadlines: they would only be burnt.
+//! open, operations stay in the queue, until their deadlines or until the pool is closed: they
+//! would only be burnt.
 //!
 //! It ends when the batch is closed and nothing is left, or when the time allowed for
 //! closing is over; then everything that is left gets its outcome here.
@@ -310,7 +311,7 @@ impl<B: Backend> Dispatcher<B> {
             let Some(cause) = self.why_now(limit, now) else {
                 break;
             };
-            let Ok(pass) = self.shared.lender.admit() else {
+            let Some(pass) = self.shared.lender.admit() else {
                 self.held_back = true;
                 break;
             };

@@ -14,7 +14,9 @@
 //!    A group of which all may run twice is cut off by the fleet's
 //!    [`attempt_timeout`](crate::endpoints::FleetBuilder::attempt_timeout) and tried elsewhere.
 //! 3. Groups are formed unless the circuit breakers of *all* endpoints refuse. An endpoint that is
-//!    half-open gets groups of one operation; the others of such a group go back to the queue.
+//!    half-open gets groups of one operation; the others of such a group go back to the queue. If
+//!    it has no connection free, that one waits for it as long as on any endpoint. Where everything
+//!    is closed nothing is kept back.
 //! 4. A server that was to take writes and does not ([`WrongRole`](ErrorKind::WrongRole)) has the
 //!    view look anew who does; what it did not apply is tried again there.
 //! 5. Of one ordering key, the next operation begins when the one before has its outcome, on
@@ -27,7 +29,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::clock::Ticks;
 use crate::deadline::Deadline;
-use crate::endpoints::{Endpoint, Fleet, Lent, View};
+use crate::endpoints::{Endpoint, Fleet, InVain, Lent, View};
 use crate::error::{Error, ErrorKind};
 use crate::operation::Outcome;
 use crate::pool::{Pool, PooledConnection};
@@ -88,13 +90,6 @@ pub(super) struct Loan<'a, B: Backend> {
     pub(super) lease: PooledConnection<B>,
     pub(super) pass: Pass,
     pub(super) site: Site<'a, B>,
-}
-
-/// Why there is no lease.
-pub(super) struct InVain {
-    pub(super) error: Error,
-    /// It is the circuit breakers that refuse: the operations wait until they do not.
-    pub(super) broken: bool,
 }
 
 /// The server on which a group is executed.
@@ -187,10 +182,14 @@ impl<B: Backend> Lender<B> {
         }
     }
 
-    /// Leave to form a group.
-    pub(super) fn admit(&self) -> Result<Pass, Error> {
+    /// Leave to form a group, unless it is for circuit breakers to wait.
+    pub(super) fn admit(&self) -> Option<Pass> {
         match &self.0 {
-            Kind::Pool(pool) => pool.admit(),
+            Kind::Pool(pool) => match pool.admit() {
+                // Who asks there for a connection is told so.
+                Err(error) if error.kind() == ErrorKind::Closed => Some(Pass::unasked()),
+                leave => leave.ok(),
+            },
             Kind::Fleet(view) => view.admit(),
         }
     }
@@ -212,27 +211,20 @@ impl<B: Backend> Lender<B> {
                 }
                 Err(error) => {
                     drop(pass);
-                    let broken = pool.is_broken();
-                    Err(InVain { error, broken })
+                    let kept_back = pool.keeps_back(&error);
+                    Err(InVain { error, kept_back })
                 }
             },
             Kind::Fleet(view) => {
                 // It may be needed again where the group goes.
                 drop(pass);
-                match view.lend_for_operations(tried, deadline) {
-                    Ok(Lent {
-                        lease,
-                        endpoint,
-                        pass,
-                    }) => {
-                        let site = Site::Endpoint(view, endpoint);
-                        Ok(Loan { lease, pass, site })
-                    }
-                    Err(error) => {
-                        let broken = view.is_broken();
-                        Err(InVain { error, broken })
-                    }
-                }
+                let Lent {
+                    lease,
+                    endpoint,
+                    pass,
+                } = view.lend_for_operations(tried, deadline)?;
+                let site = Site::Endpoint(view, endpoint);
+                Ok(Loan { lease, pass, site })
             }
         }
     }

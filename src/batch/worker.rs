@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_channel::Receiver;
 
 use super::job::{Again, Group, Job, Report};
-use super::lender::{InVain, Loan, Site};
+use super::lender::{Loan, Site};
 use super::threads::{self, Role};
 use super::ticket::Wakes;
 use super::{Shared, closed_before_begun};
@@ -20,7 +20,7 @@ use crate::backend::{Backend, take_splits};
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::contain::{complain, contain};
 use crate::deadline::Deadline;
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, InVain};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::operation::{Outcome, without_values};
 use crate::pool::PooledConnection;
@@ -90,11 +90,11 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             }
             contain("the drop of a reply", || drop(outcomes));
         }
-        Err(InVain { error, broken }) => {
+        Err(InVain { error, kept_back }) => {
             running.fetch_sub(1, Relaxed);
             // All of them fare alike.
-            report.held_back = broken;
-            if broken {
+            report.held_back = kept_back;
+            if kept_back {
                 settler.hold_back(group.jobs, &error);
             } else {
                 for job in group.jobs {
@@ -117,10 +117,7 @@ fn lend<'a, B: Backend>(
     let lend = || shared.lender.lend(pass, &tried(jobs), deadline);
     contain("the way to a lease", lend).unwrap_or_else(|| {
         let message = "the program's own code panicked on the way to a lease";
-        Err(InVain {
-            error: Error::new(ErrorKind::Other, Phase::Queue, message),
-            broken: false,
-        })
+        Err(Error::new(ErrorKind::Other, Phase::Queue, message).into())
     })
 }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::Fleet;
 use super::attempt::is_endpoints_fault;
 use super::endpoint::Endpoint;
-use super::lend::Lent;
+use super::lend::{InVain, Lent};
 use super::roles::Wanted;
 use super::view::View;
 use crate::backend::Backend;
 use crate::clock::{Clock, Ticks};
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::pool::Pool;
 use crate::record::Place;
 use crate::recovery::{Pass, RetryPolicy};
@@ -67,31 +67,20 @@ impl<B: Backend> View<B> {
         self.fleet.0.budget.spend()
     }
 
-    /// Leave to form a group: refused only if the circuit breakers of all endpoints that are fit
-    /// for it refuse, and a probe only if none gives another. Who executes it is not decided by
-    /// that.
-    pub(crate) fn admit(&self) -> Result<Pass, Error> {
+    /// Leave to form a group: there is none while the circuit breakers of all endpoints that are
+    /// fit for it refuse, and a probe only if none gives another. Who executes it is not decided by
+    /// that. Where all are closed there is one, for who asks there for a connection is told so.
+    pub(crate) fn admit(&self) -> Option<Pass> {
         let roster = self.fleet.0.roster.load();
-        let mut answer = Ok(Pass::unasked());
+        let (mut probe, mut all_closed) = (None, true);
         for endpoint in roster.group(self.wanted) {
             match endpoint.pool.admit() {
-                Ok(pass) if !pass.is_probe() => return Ok(pass),
-                Ok(probe) => answer = Ok(probe),
-                Err(error) if !matches!(&answer, Ok(pass) if pass.is_probe()) => {
-                    answer = Err(error);
-                }
-                Err(_) => {}
+                Ok(pass) if !pass.is_probe() => return Some(pass),
+                Ok(pass) => probe = Some(pass),
+                Err(error) => all_closed &= error.kind() == ErrorKind::Closed,
             }
         }
-        answer
-    }
-
-    /// Whether the circuit breakers of all endpoints that are fit for it have opened.
-    pub(crate) fn is_broken(&self) -> bool {
-        let roster = self.fleet.0.roster.load();
-        let group = roster.group(self.wanted);
-        let broken = |endpoint: &Arc<Endpoint<B>>| !endpoint.pool.lets_everything_through();
-        !group.is_empty() && group.iter().all(broken)
+        probe.or_else(|| all_closed.then(Pass::unasked))
     }
 
     /// A lease for a group, by its deadline, if possible of an endpoint that is not among those
@@ -101,7 +90,7 @@ impl<B: Backend> View<B> {
         &self,
         tried: &[Arc<Endpoint<B>>],
         deadline: Deadline,
-    ) -> Result<Lent<B>, Error> {
+    ) -> Result<Lent<B>, InVain> {
         let location = Location::caller();
         self.fleet
             .0

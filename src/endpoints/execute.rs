@@ -82,7 +82,7 @@ impl<B: Backend> Inner<B> {
                 pass,
             } = self
                 .seek_for_operation(wanted, &tried, deadline, location)
-                .map_err(in_vain)?;
+                .map_err(|none| in_vain(none.error))?;
             witness.move_to(|| endpoint.pool.place());
             let began = Clock::System.now();
             let (manager, conn) = PooledConnection::parts(&mut lease);

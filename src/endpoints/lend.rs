@@ -51,6 +51,24 @@ pub(crate) struct Lent<B: Backend> {
     pub(crate) pass: Pass,
 }
 
+/// Why there is no lease.
+pub(crate) struct InVain {
+    pub(crate) error: Error,
+    /// Circuit breakers refused, and there was nothing else to wait for. It is not asked later
+    /// how they are: one that is half-open keeps an operation back only from what others try.
+    #[cfg_attr(not(feature = "batch"), allow(dead_code, reason = "for batches"))]
+    pub(crate) kept_back: bool,
+}
+
+impl From<Error> for InVain {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            kept_back: false,
+        }
+    }
+}
+
 impl<B: Backend> Ask<'_, B> {
     /// The leave of this endpoint's circuit breaker, where it is to be heeded. It is asked before
     /// anything is leased there, so that whoever is refused takes nothing away and goes on to the
@@ -132,7 +150,8 @@ impl<B: Backend> Inner<B> {
             deadline: Deadline::within(timeout),
             location,
         };
-        self.seek(&ask).map(|lent| lent.lease)
+        let lent = self.seek(&ask).map_err(|in_vain| in_vain.error)?;
+        Ok(lent.lease)
     }
 
     /// The place of the one to ask first.
@@ -182,7 +201,7 @@ impl<B: Backend> Inner<B> {
     }
 
     /// A lease by the deadline.
-    fn seek(&self, ask: &Ask<'_, B>) -> Result<Lent<B>, Error> {
+    fn seek(&self, ask: &Ask<'_, B>) -> Result<Lent<B>, InVain> {
         let mut patience = SHORT;
         loop {
             let roster: Arc<Roster<B>> = self.roster.load_full();
@@ -191,7 +210,7 @@ impl<B: Backend> Inner<B> {
                 self.await_endpoint(&roster, ask)?;
                 continue;
             }
-            let mut refused = None;
+            let (mut refused, mut kept_back) = (None, false);
             for endpoint in &order {
                 match ask.leave(endpoint) {
                     Ok(pass) => {
@@ -221,6 +240,7 @@ impl<B: Backend> Inner<B> {
                 let pass = match ask.leave(endpoint) {
                     Ok(pass) => pass,
                     Err(error) => {
+                        kept_back |= error.kind() != ErrorKind::Closed;
                         refused = Some(error);
                         continue;
                     }
@@ -236,14 +256,20 @@ impl<B: Backend> Inner<B> {
                         });
                     }
                     Ok(None) => waited = true,
-                    Err(error) => refused = Some(error),
+                    Err(error) => {
+                        kept_back |= endpoint.pool.keeps_back(&error);
+                        refused = Some(error);
+                    }
                 }
                 if endpoint.pool.is_in_doubt() {
                     self.alarm();
                 }
                 if ask.deadline.is_over() {
                     let why = refused.unwrap_or_else(|| endpoint.pool.why_none(ask.limit));
-                    return Err(self.in_vain(&roster, why));
+                    return Err(InVain {
+                        error: self.in_vain(&roster, why),
+                        kept_back: kept_back && !waited,
+                    });
                 }
             }
             // Nobody lets us wait: not to be mended by waiting, unless the fleet has changed.
@@ -251,7 +277,8 @@ impl<B: Backend> Inner<B> {
                 && !waited
                 && Arc::ptr_eq(&roster, &self.roster.load())
             {
-                return Err(self.in_vain(&roster, why));
+                let error = self.in_vain(&roster, why);
+                return Err(InVain { error, kept_back });
             }
             patience = (patience * 2).min(LONG);
         }
@@ -327,7 +354,7 @@ impl<B: Backend> Inner<B> {
         tried: &[Arc<Endpoint<B>>],
         deadline: Deadline,
         location: &'static Location<'static>,
-    ) -> Result<Lent<B>, Error> {
+    ) -> Result<Lent<B>, InVain> {
         let roster = self.roster.load();
         let group = roster.group(wanted);
         if let Some(endpoint) = self.choose(group).map(|place| &group[place])
@@ -353,14 +380,15 @@ impl<B: Backend> Inner<B> {
             deadline: Deadline::within(limit),
             location,
         };
-        self.seek(&ask).map_err(|error| {
-            if !deadline.is_over() {
-                return error;
+        self.seek(&ask).map_err(|mut in_vain| {
+            if deadline.is_over() {
+                let error = in_vain.error;
+                let message = format!("no connection by the operation's deadline: {error}");
+                in_vain.error = Error::new(ErrorKind::DeadlineExceeded, Phase::Queue, message)
+                    .with_pool(Arc::clone(&self.name))
+                    .with_source(Arc::new(error));
             }
-            let message = format!("no connection by the operation's deadline: {error}");
-            Error::new(ErrorKind::DeadlineExceeded, Phase::Queue, message)
-                .with_pool(Arc::clone(&self.name))
-                .with_source(Arc::new(error))
+            in_vain
         })
     }
 }

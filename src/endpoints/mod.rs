@@ -115,7 +115,7 @@ pub use self::ejection::Ejection;
 pub(crate) use self::endpoint::Endpoint;
 pub use self::fleet::{EndpointState, Fleet};
 #[cfg(feature = "batch")]
-pub(crate) use self::lend::Lent;
+pub(crate) use self::lend::{InVain, Lent};
 #[cfg(feature = "_net")]
 pub(crate) use self::settings::{FleetSettings, OF_FLEETS, is_wanted};
 pub use self::view::View;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use r2d2::ManageConnection;
 
 use super::Pool;
+use super::exchange::Gate;
 use super::lease::PooledConnection;
 use super::shared::Shared;
 use crate::clock::{NEVER, Ticks, after};
-use crate::error::{Error, Phase};
+use crate::error::{Error, ErrorKind, Phase};
 use crate::health::{Concern, Health, Reason};
 use crate::recovery::circuit::{Change, Refusal, Why};
 use crate::recovery::{BreakerState, Pass};
@@ -26,12 +27,16 @@ const LOOK_IN_TROUBLE: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(500);
 
 impl<M: ManageConnection> Pool<M> {
-    /// Leave to send an operation or a group of them.
+    /// Leave to send an operation or a group of them. Behind a circuit breaker of a pool that is
+    /// closed there is nothing to wait for, and the error says so.
     #[inline]
     pub(crate) fn admit(&self) -> Result<Pass, Error> {
         let shared = &self.0.shared;
         let pass = shared.circuit.admit(|| shared.clock.now());
-        pass.map_err(|refusal| shared.broken_circuit(&refusal))
+        pass.map_err(|refusal| match shared.exchange.gate() {
+            Gate::Closed => shared.closed(),
+            _ => shared.broken_circuit(&refusal),
+        })
     }
 
     /// Whether the circuit breaker is open.
@@ -39,10 +44,10 @@ impl<M: ManageConnection> Pool<M> {
         self.0.shared.circuit.state() == BreakerState::Open
     }
 
-    /// Whether the circuit breaker is closed.
-    #[cfg(feature = "batch")]
-    pub(crate) fn lets_everything_through(&self) -> bool {
-        self.0.shared.circuit.state() == BreakerState::Closed
+    /// Whether it is the circuit breaker that keeps back an operation that was refused a
+    /// connection like this.
+    pub(crate) fn keeps_back(&self, error: &Error) -> bool {
+        self.is_broken() && error.kind() != ErrorKind::Closed
     }
 
     /// When a call begins, if that matters.

@@ -14,9 +14,9 @@ use std::time::Duration;
 ///
 /// * *Closed*: everything goes through.
 /// * *Open*, after too many failures: `execute` fails at once, with the kind of the error that
-///   opened it; operations of a batch stay in the queue, until their deadlines. After a time
-///   that doubles with each fruitless try, or at once when a server that could not be reached
-///   passes a check again, it is
+///   opened it; operations of a batch stay in the queue, until their deadlines or until the pool is
+///   closed. After a time that doubles with each fruitless try, or at once when a server that could
+///   not be reached passes a check again, it is
 /// * *half-open*: a few operations go through. Enough successes close it, one failure opens it
 ///   again.
 ///

@@ -1,5 +1,6 @@
 //! One pool over several servers.
 
+mod all_are_broken;
 mod batches;
 mod batches_follow;
 #[path = "../book/mod.rs"]

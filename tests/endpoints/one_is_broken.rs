@@ -15,10 +15,20 @@ use crate::load::alone;
 use crate::station::{Errand, Station, Way, builder, stations, until, warm};
 
 /// Longer than a test.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A fleet of these, none of which is ever ejected. Their breakers open at the third failure.
-fn fleet(stations: &[Arc<Station>], open_for: Duration, connections: u32) -> Fleet<Way> {
+pub(crate) fn fleet(stations: &[Arc<Station>], open_for: Duration, connections: u32) -> Fleet<Way> {
+    fleet_with(stations, open_for, connections, Duration::from_secs(5))
+}
+
+/// The same; for a connection one waits for so long.
+pub(crate) fn fleet_with(
+    stations: &[Arc<Station>],
+    open_for: Duration,
+    connections: u32,
+    timeout: Duration,
+) -> Fleet<Way> {
     let breaker = Breaker::new()
         .failures(3)
         .lasting(Duration::ZERO)
@@ -28,7 +38,7 @@ fn fleet(stations: &[Arc<Station>], open_for: Duration, connections: u32) -> Fle
         .ejection(Ejection::default().at_most(0.0))
         .pool(move |pool| {
             pool.max_size(connections)
-                .connection_timeout(Duration::from_secs(5))
+                .connection_timeout(timeout)
                 .retry_delay(Duration::from_millis(50))
                 .breaker(breaker.clone())
         })
@@ -38,7 +48,7 @@ fn fleet(stations: &[Arc<Station>], open_for: Duration, connections: u32) -> Fle
     fleet
 }
 
-fn breaker(fleet: &Fleet<Way>, place: usize) -> BreakerState {
+pub(crate) fn breaker(fleet: &Fleet<Way>, place: usize) -> BreakerState {
     fleet.pools()[place].metrics().breaker
 }
 
@@ -53,11 +63,11 @@ fn break_it(fleet: &Fleet<Way>, station: &Station, place: usize) {
 }
 
 /// These as operations that say who they are.
-fn errands(ids: impl Iterator<Item = String>) -> Vec<Errand> {
+pub(crate) fn errands(ids: impl Iterator<Item = String>) -> Vec<Errand> {
     ids.map(|id| Errand::default().id(id)).collect()
 }
 
-fn submit(batch: &Batch<Way>, errands: Vec<Errand>) -> Vec<millpond::Ticket<String>> {
+pub(crate) fn submit(batch: &Batch<Way>, errands: Vec<Errand>) -> Vec<millpond::Ticket<String>> {
     let submitted = batch.submit_all(errands).into_iter();
     submitted
         .collect::<Result<_, _>>()
@@ -103,38 +113,6 @@ fn a_batch_goes_on_at_the_others() {
     let watched = &hub.metrics().batches[0];
     assert_eq!((&*watched.pool, watched.done), ("station", 1000));
     assert_eq!(batch.pools().len(), 3);
-}
-
-#[test]
-fn a_batch_waits_while_all_are_broken_and_begins_with_one_at_a_time() {
-    let _alone = alone();
-    let stations = stations(2);
-    let fleet = fleet(&stations, Duration::from_millis(700), 8);
-    for station in &stations {
-        station.failing.store(true, SeqCst);
-    }
-    until("both are broken", || {
-        let _ = fleet.execute(Errand::default().retry(RetryPolicy::never()));
-        (0..2).all(|place| breaker(&fleet, place) == BreakerState::Open)
-    });
-    for station in &stations {
-        station.failing.store(false, SeqCst);
-        station.groups.lock().expect("no poison").clear();
-    }
-    let batch = Batch::builder(fleet.clone()).build().expect("starts");
-    let tickets = submit(&batch, errands((0..500).map(|number| number.to_string())));
-    thread::sleep(Duration::from_millis(100));
-    let metrics = batch.metrics();
-    assert_eq!((metrics.queued, metrics.groups), (500, 0), "{metrics}");
-    for outcome in wait_all(tickets, |_| ()) {
-        assert!(outcome.is_done(), "{outcome:?}");
-    }
-    for station in &stations {
-        let groups = station.groups.lock().expect("no poison");
-        println!("{}: {groups:?}", station.name);
-        assert!(groups.iter().take(2).all(|size| *size == 1), "{groups:?}");
-    }
-    assert_eq!(batch.metrics().largest_group, 100);
 }
 
 /// How long the threads of this name have worked, in hundredths of a second.
