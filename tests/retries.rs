@@ -163,3 +163,40 @@ fn a_batch_with_an_open_circuit_closes_in_time() {
     assert!(!ticket.wait().is_done());
     assert_eq!(metrics.not_executed, 6);
 }
+
+/// How fast a lone operation is while it is tried whether the server is well says nothing about a
+/// group.
+#[test]
+fn probes_do_not_teach_how_large_a_group_may_be() {
+    let soon = Duration::from_millis(200);
+    let rules = impatient().open_for(soon, soon).probes(1).successes(7);
+    let (pool, script) = pool_with(1, Some(rules));
+    let batch = Batch::builder(pool.clone())
+        .workers(1)
+        .size(64)
+        .latency_target(Duration::from_millis(10))
+        .retry(RetryPolicy::never())
+        .build()
+        .expect("starts");
+    let run = |numbers: std::ops::Range<u64>, act: &Act| {
+        let works = numbers.map(|number| work(number).act(act.clone()));
+        for ticket in batch.submit_all(works) {
+            let _ = ticket.expect("room").wait();
+        }
+    };
+    let pause = |time| *script.pause.lock().expect("no poison") = time;
+    // It learns that a group may have one operation.
+    pause(Duration::from_millis(30));
+    run(0..130, &Act::Answer);
+    assert_eq!(script.groups().last().map(Vec::len), Some(1));
+    run(200..205, &NEVER_SUCCEEDS);
+    assert_eq!(pool.metrics().breaker, BreakerState::Open);
+    let before = script.groups().len();
+    pause(Duration::ZERO);
+    run(300..400, &Act::Answer);
+    assert_eq!(pool.metrics().breaker, BreakerState::Closed);
+    let sizes: Vec<_> = script.groups()[before..].iter().map(Vec::len).collect();
+    let (probes, first) = sizes.split_at(7);
+    assert_eq!(probes, [1; 7], "{sizes:?}");
+    assert!(first[0] == 1 && first[1] <= 2, "{sizes:?}");
+}

@@ -201,7 +201,9 @@ impl<B: Backend> Dispatcher<B> {
         while let Ok(report) = self.reports.try_recv() {
             self.free_workers += 1;
             self.running.remove(&report.group);
-            self.sizing.learn(report.executed, report.took, report.full);
+            if let Some(sample) = report.sample {
+                self.sizing.learn(sample);
+            }
             if report.held_back {
                 self.held_until = after(self.shared.clock.now(), LOOK_AGAIN);
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::shield::Shielded;
+use super::sizing::Sample;
 use super::ticket::Cell;
 use crate::backend::Backend;
 use crate::clock::Ticks;
@@ -51,10 +52,8 @@ pub(super) type Again<B> = (Ticks, Job<B>);
 /// What a worker tells the dispatcher when a group is over.
 pub(super) struct Report<B: Backend> {
     pub(super) group: u64,
-    /// How many were executed, and for how long.
-    pub(super) executed: usize,
-    pub(super) took: Ticks,
-    pub(super) full: bool,
+    /// What it says of how large a group may be, if anything.
+    pub(super) sample: Option<Sample>,
     pub(super) again: Vec<Again<B>>,
     /// They were not executed, since circuit breakers have opened meanwhile.
     pub(super) held_back: bool,

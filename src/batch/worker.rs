@@ -13,6 +13,7 @@ use crossbeam_channel::Receiver;
 
 use super::job::{Again, Group, Job, Report};
 use super::lender::{Loan, Site};
+use super::sizing::Sample;
 use super::threads::{self, Role};
 use super::ticket::Wakes;
 use super::{Shared, closed_before_begun};
@@ -47,9 +48,7 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
     let mut settler = Settler::new(shared);
     let mut report = Report {
         group: group.number,
-        executed: 0,
-        took: 0,
-        full: group.full,
+        sample: None,
         again: Vec::new(),
         held_back: false,
         keys: Vec::new(),
@@ -60,7 +59,8 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
     match lend(shared, group.pass, &group.jobs, deadline) {
         Ok(Loan { lease, pass, site }) => {
             let mut jobs = group.jobs;
-            if pass.is_probe() && jobs.len() > 1 {
+            let probes = pass.is_probe();
+            if probes && jobs.len() > 1 {
                 // As little as possible is put at risk.
                 settler.hold_back(jobs.drain(1..), &closed_before_begun());
             }
@@ -78,9 +78,13 @@ fn execute<B: Backend>(shared: &Shared<B>, group: Group<B>) -> Report<B> {
             let by = limit.map_or(deadline, |limit| deadline.min(Deadline::within(limit)));
             let outcomes = run(shared, lease, pass, &site, &jobs, by);
             settler.was_cut = limit.is_some() && !deadline.is_over();
-            report.took = shared.clock.now().saturating_sub(start);
-            report.executed = jobs.len();
-            counters.executed(report.executed, report.took);
+            let sample = Sample {
+                executed: jobs.len(),
+                took: shared.clock.now().saturating_sub(start),
+                full: group.full,
+            };
+            counters.executed(sample.executed, sample.took);
+            report.sample = (!probes).then_some(sample);
             running.fetch_sub(1, Relaxed);
             settler.site = Some(site);
             let mut outcomes = outcomes.into_iter();
