@@ -67,7 +67,9 @@ pub enum Concern {
     Errors,
     /// The server is overloaded, and fewer connections are used at once.
     Overloaded,
-    /// The circuit breaker is open: operations are not sent to a server that keeps failing.
+    /// The circuit breaker is open: operations are not sent to a server that keeps failing. Or
+    /// it is half-open, or its pause is over, and lets a few through to see whether the server is
+    /// well again: then the pool is degraded by that, not down.
     Breaker,
     /// The pool was paused or closed.
     Stopped,

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use millpond::backend::Backend;
+use millpond::health::{Concern, Reason};
 use millpond::{
-    Batch, BreakerState, ErrorKind, Pool, Postgres, PostgresConfig, Redis, RedisCommand,
+    Batch, BreakerState, ErrorKind, Health, Pool, Postgres, PostgresConfig, Redis, RedisCommand,
     RedisConfig, Sql,
 };
 
@@ -88,22 +89,21 @@ fn dies_and_comes_back<B: Backend>(
             processor_time(),
             Instant::now(),
         );
-        std::thread::sleep(outage().saturating_sub(died.elapsed()));
+        // Also in the moment in which it lets one through.
+        let mut untold = None;
+        while died.elapsed() < outage() {
+            let health = pool.health();
+            let is_told = |reason: &Reason| reason.concern == Concern::Breaker;
+            if health.health == Health::Up || !health.reasons.iter().any(is_told) {
+                untold = Some(health);
+            }
+            std::thread::sleep(PACE);
+        }
         let retries = pool.metrics().operations.retries - before.0;
         let operations = asked.load(SeqCst) - before.1;
         let took = before.3.elapsed();
         let cpu = processor_time().saturating_sub(before.2).as_secs_f64() / took.as_secs_f64();
-        // Not at the moment in which it lets one through.
-        let asked_health = Instant::now();
-        let health = loop {
-            let reasons = pool.health().reasons;
-            let text = reasons.iter().map(ToString::to_string);
-            let text = text.collect::<Vec<_>>().join("; ");
-            if text.contains("circuit breaker is ") || asked_health.elapsed().as_secs() >= 2 {
-                break text;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let health = pool.health();
         open.store(false, SeqCst);
         restart();
         let returned = Instant::now();
@@ -140,7 +140,10 @@ fn dies_and_comes_back<B: Backend>(
             answered_since + THREADS >= asked_since,
             "{answered_since} of {asked_since}"
         );
-        assert!(health.contains("circuit breaker is "), "{health}");
+        let text = health.reasons.iter().map(ToString::to_string);
+        let text: String = text.collect::<Vec<_>>().join("; ");
+        assert!(text.contains("circuit breaker is "), "{text}");
+        assert!(untold.is_none(), "not told of the breaker: {untold:?}");
     });
     let metrics = pool.metrics();
     assert_eq!(metrics.breaker, BreakerState::Closed);

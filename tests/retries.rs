@@ -1,8 +1,10 @@
 //! Retries never multiply the load on a server that fails all the time.
 
+use std::thread;
 use std::time::Duration;
 
-use millpond::{Batch, Breaker, BreakerState, Operation, RetryPolicy};
+use millpond::health::{Concern, Reason};
+use millpond::{Batch, Breaker, BreakerState, Health, Operation, RetryPolicy};
 
 use work::{Act, pool, pool_with, until, work};
 
@@ -95,6 +97,53 @@ fn an_open_circuit_lets_nothing_through() {
     assert_eq!(metrics.operations.failures(), 1000);
     // Leases are not stopped.
     drop(pool.get().expect("a connection"));
+}
+
+#[test]
+fn health_tells_of_a_circuit_that_is_not_closed() {
+    let soon = Duration::from_millis(200);
+    let (pool, script) = pool_with(2, Some(impatient().open_for(soon, soon)));
+    let told = || {
+        let health = pool.health();
+        let of_breaker = |reason: &&Reason| reason.concern == Concern::Breaker;
+        let reason = health.reasons.iter().find(of_breaker);
+        let text = reason.map_or_else(String::new, ToString::to_string);
+        (health.health, text)
+    };
+    for number in 0..5 {
+        let error = pool.execute(work(number).act(NEVER_SUCCEEDS));
+        error.expect_err("it fails");
+    }
+    let (health, text) = told();
+    assert_eq!(health, Health::Down, "{text}");
+    assert!(
+        text.contains("is open, and lets the next through in 0."),
+        "{text}"
+    );
+    // Whoever asks next is let through, but nobody does.
+    until("it is no worse than that", || told().0 == Health::Degraded);
+    let (_, text) = told();
+    assert!(
+        text.contains("is open, and lets the next through;"),
+        "{text}"
+    );
+    assert_eq!(pool.metrics().breaker, BreakerState::Open);
+    script.freeze();
+    thread::scope(|scope| {
+        let probe = scope.spawn(|| pool.execute(work(10)));
+        until("one is under way", || {
+            pool.metrics().breaker == BreakerState::HalfOpen
+        });
+        let (health, text) = told();
+        script.thaw();
+        assert!(probe.join().expect("no panic").is_ok());
+        assert_eq!(health, Health::Degraded, "{text}");
+        assert!(text.contains("is half-open"), "{text}");
+    });
+    // One more success closes it.
+    assert_eq!(told().0, Health::Degraded);
+    pool.execute(work(11)).expect("it is well");
+    until("it is well", || told() == (Health::Up, String::new()));
 }
 
 #[test]

@@ -151,11 +151,18 @@ impl<M: ManageConnection> Shared<M> {
     }
 
     pub(super) fn look_at_circuit(&self, now: Ticks, reasons: &mut Vec<Reason>) {
-        if let Some(refusal) = self.circuit.refusal(now) {
-            let text = format!("the circuit breaker is {}", describe(&refusal));
-            let reason = Reason::new(Health::Down, Concern::Breaker, text);
-            reasons.push(reason.with_error(refusal.cause.kind()));
-        }
+        let Some(trouble) = self.circuit.trouble(now) else {
+            return;
+        };
+        // Some get through, or would: whoever decides by this who gets operations has to let it
+        // show that the server is well again.
+        let worst = match trouble.next_in {
+            Some(pause) if !pause.is_zero() => Health::Down,
+            _ => Health::Degraded,
+        };
+        let text = format!("the circuit breaker is {}", describe(&trouble));
+        let reason = Reason::new(worst, Concern::Breaker, text);
+        reasons.push(reason.with_error(trouble.cause.kind()));
     }
 }
 
@@ -172,11 +179,12 @@ fn describe(refusal: &Refusal) -> String {
         }
     };
     let next = match refusal.next_in {
+        Some(Duration::ZERO) => "open, and lets the next through".to_owned(),
         Some(pause) => format!(
             "open, and lets the next through in {:.1} s",
             pause.as_secs_f64()
         ),
-        None => "half-open, and those that it lets through are under way".to_owned(),
+        None => "half-open, and waits for what becomes of those that it lets through".to_owned(),
     };
     format!(
         "{next}; it opened {:.1} s ago, after {why}, the last: {}: {}",

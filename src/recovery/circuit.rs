@@ -113,7 +113,7 @@ pub(crate) struct Refusal {
     pub(crate) cause: Error,
     pub(crate) why: Why,
     pub(crate) open_for: Duration,
-    /// When the next is let through; `None` while as many as may be are under way.
+    /// When the next is let through; `None` if it is half-open.
     pub(crate) next_in: Option<Duration>,
 }
 
@@ -240,6 +240,19 @@ impl Circuit {
             return None;
         }
         self.inner.lock().refusal(true, now)
+    }
+
+    /// What those are told that are refused, or would be if they were too many: if it is not
+    /// closed.
+    pub(crate) fn trouble(&self, now: Ticks) -> Option<Refusal> {
+        if self.state.load(Relaxed) == CLOSED {
+            return None;
+        }
+        let inner = self.inner.lock();
+        match self.state.load(Relaxed) {
+            CLOSED => None,
+            state => inner.refusal(state == OPEN, now),
+        }
     }
 
     fn half_open(&self, inner: &mut Inner, rules: &Breaker, now: Ticks) {

@@ -188,6 +188,32 @@ fn one_that_recovers_is_tried_with_one_operation_beside_full_groups() {
     assert!(times.values().all(|count| *count == 1), "each once");
 }
 
+/// Nobody asks the breaker of an endpoint that is left out, which is over all the same.
+#[test]
+fn one_that_is_left_out_too_comes_back() {
+    let _alone = alone();
+    let stations = stations(2);
+    let (short, breaker) = (Duration::from_millis(100), Breaker::new().failures(3));
+    let breaker = breaker.lasting(Duration::ZERO).open_for(short, short);
+    let rules = Ejection::default().failures(3).base(short);
+    let fleet = builder(&stations)
+        .balance(RoundRobin::new())
+        .ejection(rules.slow_start(Duration::ZERO))
+        .pool(move |pool| pool.max_size(2).breaker(breaker.clone()))
+        .build()
+        .expect("connects");
+    warm(&fleet);
+    break_it(&fleet, &stations[1], 1);
+    until("it is left out", || fleet.endpoints()[1].ejected.is_some());
+    stations[1].failing.store(false, SeqCst);
+    let before = stations[1].served();
+    until("it is in service again", || {
+        fleet.execute(Errand::default()).expect("one is well");
+        stations[1].served() > before + 10
+    });
+    assert_eq!(self::breaker(&fleet, 1), BreakerState::Closed);
+}
+
 #[test]
 fn each_attempt_is_made_elsewhere_and_at_once() {
     let _alone = alone();
