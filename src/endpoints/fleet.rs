@@ -1,8 +1,9 @@
 //! What the handles of a fleet share, and what can be done with it.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,15 +21,18 @@ use crate::backend::{Backend, Role, Service};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::health::Health;
-use crate::keeper::Membership;
+use crate::keeper::{Membership, crew};
 use crate::pool::{Builder, Pool, State};
 use crate::recovery::{Budget, RetryPolicy, seconds};
 
 /// Configures the pool of each endpoint.
 pub(super) type PoolSettings<B> = Box<dyn Fn(Builder<B>) -> Builder<B> + Send + Sync>;
 
-/// Is told of each endpoint that belongs to a fleet from now on.
-type Observer<B> = Box<dyn Fn(&Fleet<B>, &Pool<B>) + Send + Sync>;
+/// Is told of each endpoint that belongs to a fleet from now on, and is forgotten once it is gone.
+struct Observer<B: Backend> {
+    who: Weak<dyn Any + Send + Sync>,
+    tell: Box<dyn Fn(&Fleet<B>, &Pool<B>) + Send + Sync>,
+}
 
 /// One pool over several servers; see the [module](super). Handles are cheap to clone.
 ///
@@ -126,6 +130,10 @@ pub struct EndpointState {
     pub health: Health,
     /// Its pool's numbers.
     pub state: State,
+}
+
+fn forget_those_gone<B: Backend>(observers: &mut Vec<Observer<B>>) {
+    observers.retain(|observer| observer.who.strong_count() > 0);
 }
 
 impl<B: Backend> Clone for Fleet<B> {
@@ -269,10 +277,11 @@ impl<B: Backend> Fleet<B> {
         let pool = endpoint.pool.clone();
         // Together: whoever begins to observe meanwhile is told of it, and so is everybody before
         // the fleet counts as retired.
-        let observers = self.0.observers.lock();
+        let mut observers = self.0.observers.lock();
         self.0.admit(endpoint, slowly)?;
-        for tell in &*observers {
-            tell(self, &pool);
+        forget_those_gone(&mut observers);
+        for observer in &*observers {
+            (observer.tell)(self, &pool);
         }
         Ok(())
     }
@@ -324,13 +333,32 @@ impl<B: Backend> Fleet<B> {
         drop(self.0.observers.lock());
     }
 
-    /// Tells of each endpoint that there is, and of each that will be.
-    pub(crate) fn observe(&self, tell: impl Fn(&Self, &Pool<B>) + Send + Sync + 'static) {
+    /// Tells this observer, for as long as somebody else keeps it, of each endpoint that there is
+    /// and of each that will be.
+    pub(crate) fn observe<T: Send + Sync + 'static>(
+        &self,
+        observer: &Arc<T>,
+        tell: impl Fn(&Arc<T>, &Self, &Pool<B>) + Send + Sync + 'static,
+    ) {
         let mut observers = self.0.observers.lock();
+        forget_those_gone(&mut observers);
         for pool in self.pools() {
-            tell(self, &pool);
+            tell(observer, self, &pool);
         }
-        observers.push(Box::new(tell));
+        let weak = Arc::downgrade(observer);
+        observers.push(Observer {
+            who: weak.clone(),
+            tell: Box::new(move |fleet, pool| {
+                let Some(observer) = weak.upgrade() else {
+                    return;
+                };
+                tell(&observer, fleet, pool);
+                // Should this be the last handle now, what it holds does not end under the lock.
+                if let Some(observer) = Arc::into_inner(observer) {
+                    crew::submit(Box::new(move || drop(observer)));
+                }
+            }),
+        });
     }
 
     /// Whether some endpoint said at its last check that it takes writes.
@@ -352,3 +380,6 @@ impl<B: Backend> Fleet<B> {
         Some(others.any(|other| other.health().health != Health::Down))
     }
 }
+
+#[cfg(test)]
+mod tests;

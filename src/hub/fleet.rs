@@ -119,12 +119,7 @@ impl Hub {
     /// ```
     pub fn watch_fleet<B: Backend>(&self, fleet: &Fleet<B>) {
         self.0.fleets.write().push(Arc::new(fleet.clone()));
-        let hub = Arc::downgrade(&self.0);
-        fleet.observe(move |fleet, pool| {
-            if let Some(hub) = hub.upgrade() {
-                hub.take_in(fleet, pool);
-            }
-        });
+        fleet.observe(&self.0, Inner::take_in);
     }
 }
 
