@@ -84,6 +84,7 @@ struct Inner {
     phase: Phase,
     message: String,
     outcome_unknown: bool,
+    at_any_load: bool,
     retry_after: Option<Duration>,
     pool: Option<Arc<str>>,
     endpoint: Option<Arc<str>>,
@@ -101,6 +102,7 @@ impl Error {
             phase,
             message: message.into(),
             outcome_unknown: false,
+            at_any_load: false,
             retry_after: None,
             pool: None,
             endpoint: None,
@@ -180,6 +182,13 @@ impl Error {
         self
     }
 
+    /// Marks whether the server says so however few connections are used.
+    #[cfg(any(feature = "redis", feature = "mongodb", feature = "http"))]
+    pub(crate) fn at_any_load(mut self, yes: bool) -> Self {
+        self.0.at_any_load = yes;
+        self
+    }
+
     pub(crate) fn with_pool(mut self, pool: Arc<str>) -> Self {
         self.0.pool = Some(pool);
         self
@@ -189,6 +198,11 @@ impl Error {
         self.0.state = Some(state);
         self.0.holders = holders;
         self
+    }
+
+    /// Whether the server is overloaded in such a way that fewer connections help.
+    pub(crate) fn asks_for_less(&self) -> bool {
+        self.kind() == ErrorKind::Overloaded && self.phase() != Phase::Queue && !self.0.at_any_load
     }
 
     /// What happened and what to do about it, without the kind and the place.

@@ -1,9 +1,10 @@
 //! Tables of servers' codes: written once, for the program and for the documentation.
 //!
 //! A row is a code, what the server calls it, the kind of error that it stands for, and
-//! where it differs the kind while connecting, and whether the server leaves open what
-//! became of the operation. [`codes!`] makes of the rows a constant, and adds them to the
-//! documentation of the public function that looks a code up.
+//! where it differs the kind while connecting, whether the server leaves open what
+//! became of the operation, and whether it is overloaded at any load: where it says that it takes
+//! no more, and it is not for the number of connections. [`codes!`] makes of the rows a constant,
+//! and adds them to the documentation of the public function that looks a code up.
 
 use crate::error::ErrorKind;
 
@@ -15,6 +16,8 @@ pub(super) struct Row<C> {
     pub(super) connecting: ErrorKind,
     /// Whether the server leaves open what became of the operation.
     pub(super) open: bool,
+    /// Whether it says so however few connections are used.
+    pub(super) at_any_load: bool,
 }
 
 /// A kind by its name: `Conflict`, `Connect(Refused)`.
@@ -37,7 +40,8 @@ macro_rules! codes {
         $(
             $code:literal $name:literal => $kind:ident $(($failure:ident))?
             $(, connecting $connecting:ident $(($connecting_failure:ident))?)?
-            $(, outcome $open:ident)?;
+            $(, outcome $open:ident)?
+            $(, at $any:ident load)?;
         )+
     ) => {
         $(#[$about])*
@@ -45,7 +49,8 @@ macro_rules! codes {
             #[doc = concat!(
                 "| `", $code, "` | ", $name, " | `", stringify!($kind $(($failure))?), "`",
                 $("; while connecting `", stringify!($connecting $(($connecting_failure))?), "`",)?
-                $("; outcome ", stringify!($open),)? " |"
+                $("; outcome ", stringify!($open),)?
+                $(", at ", stringify!($any), " load",)? " |"
             )]
         )+
         pub fn $function($argument: $argument_type) -> ErrorKind $body
@@ -58,10 +63,12 @@ macro_rules! codes {
                     kind: $crate::backend::table::kind!($kind $($failure)?),
                     connecting: $crate::backend::table::kind!($kind $($failure)?),
                     open: false,
+                    at_any_load: false,
                 };
                 $(row.connecting =
                     $crate::backend::table::kind!($connecting $($connecting_failure)?);)?
                 $(row.open = stringify!($open).len() > 0;)?
+                $(row.at_any_load = stringify!($any).len() > 0;)?
                 row
             },)+
         ];

@@ -15,7 +15,8 @@
 //!   connection; without that traffic, or if it would be as many as were too many the last time,
 //!   after the time of ten leases, from one second to ten. So the limit is soon where it was, and
 //!   stays there for most of the time.
-//!   Whatever else goes wrong with the server begins the while anew.
+//!   Whatever else goes wrong with the server begins the while anew, and so does what it would say
+//!   [however few](Error::asks_for_less) there were, as Redis does while it reads its data from disk.
 //! * **As many as `max_size` for a while**: there is no limit any more.
 //!
 //! # Where it bites
@@ -51,7 +52,7 @@ use super::desk::Status;
 use super::ledger::Ledger;
 use super::shared::Shared;
 use crate::clock::{NEVER, Ticks, after, between};
-use crate::error::{Error, ErrorKind, Phase};
+use crate::error::{Error, ErrorKind};
 use crate::health::{Concern, Health, Reason};
 use crate::recovery::Verdict;
 
@@ -233,7 +234,7 @@ impl Limit {
 impl<M: ManageConnection> Shared<M> {
     /// An operation failed like this: if for overload, fewer are done at once from here on.
     pub(super) fn heed(self: &Arc<Self>, error: &Error) {
-        let overloaded = error.kind() == ErrorKind::Overloaded && error.phase() != Phase::Queue;
+        let overloaded = error.asks_for_less();
         if !self.settings.adaptive || !(overloaded || self.is_limited()) {
             return;
         }
@@ -259,9 +260,9 @@ impl<M: ManageConnection> Shared<M> {
         }
     }
 
-    /// A connect failed like this, and its place is free again.
-    pub(super) fn heed_connect(self: &Arc<Self>, kind: ErrorKind, why: &str, now: Ticks) {
-        if !self.settings.adaptive || kind != ErrorKind::Overloaded {
+    /// A connect was refused for overload like this, and its place is free again.
+    pub(super) fn heed_connect(self: &Arc<Self>, why: &str, now: Ticks) {
+        if !self.settings.adaptive {
             return;
         }
         let mut ledger = self.ledger.lock();

@@ -66,6 +66,7 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
         }
         Err(error) => {
             let (kind, why) = (error.kind(), error.message().to_owned());
+            let asks_for_less = error.asks_for_less();
             shared.counters.count_connect_failure(kind);
             shared.connect_failed_for_circuit(&error, now);
             let watched = kind == ErrorKind::Authentication && shared.watches_credentials();
@@ -76,7 +77,9 @@ pub(super) fn connect<M: ManageConnection>(place: Place<M>, generation: u64) {
             drop(ledger);
             shared.put_in_doubt(kind, &why);
             drop(place);
-            shared.heed_connect(kind, &why, now);
+            if asks_for_less {
+                shared.heed_connect(&why, now);
+            }
             shared.refuse_waiters_if_hopeless(now);
             if hopeless {
                 // It looks whether the credentials change.

@@ -63,3 +63,26 @@ fn far_fewer_requests_are_refused() {
         "{adaptive:?} after {fixed:?}"
     );
 }
+
+/// What becomes of the limit when a service answers so.
+fn limit_after(server: &testbed::Nginx, status: u16) -> u32 {
+    let pool = Pool::builder()
+        .max_size(8)
+        .retry_attempts(1)
+        .build(Http::new(HttpConfig::new(server.url())).unwrap())
+        .unwrap();
+    let leases: Vec<_> = (0..4).map(|_| pool.get().unwrap()).collect();
+    let reply = pool.execute(HttpRequest::get(format!("/status/{status}")));
+    let error = reply.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    drop(leases);
+    pool.state().limit
+}
+
+#[test]
+fn only_what_fewer_requests_help_is_a_reason_for_fewer() {
+    let server = testbed::Nginx::start().unwrap();
+    for (status, limit) in [(408, 8), (425, 8), (429, 3), (503, 3), (529, 3)] {
+        assert_eq!(limit_after(&server, status), limit, "{status}");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod http;
 mod postgres;
+mod redis;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 

@@ -18,7 +18,9 @@ codes! {
     /// After IANA's registry, with those that widespread proxies use. Any other 4xx is an
     /// `InvalidOperation`, any other 5xx is `Other`, and lower statuses are no errors: a 3xx is
     /// given to the caller if it is no redirect (304), or if `HTTP_MAX_REDIRECTS` is used up.
-    /// `Retry-After` of any of them is [`Error::retry_after`](crate::Error::retry_after).
+    /// `Retry-After` of any of them is [`Error::retry_after`](crate::Error::retry_after). What is
+    /// `Overloaded` *at any load* is no reason for [fewer
+    /// connections](crate::Builder::adaptive).
     ///
     /// | status | reason | kind |
     /// |---|---|---|
@@ -36,12 +38,12 @@ codes! {
     403 "Forbidden"                                       => Permission;
     404 "Not Found"                                       => NotFound;
     407 "Proxy Authentication Required"                   => Authentication;
-    408 "Request Timeout: it was not read to its end"     => Overloaded;
+    408 "Request Timeout: it was not read to its end"     => Overloaded, at any load;
     409 "Conflict: with what is stored, so it stays one"  => Constraint;
     410 "Gone"                                            => NotFound;
     412 "Precondition Failed"                             => Constraint;
     423 "Locked, by somebody else"                        => Conflict;
-    425 "Too Early"                                       => Overloaded;
+    425 "Too Early"                                       => Overloaded, at any load;
     426 "Upgrade Required"                                => Configuration;
     429 "Too Many Requests"                               => Overloaded;
     451 "Unavailable For Legal Reasons"                   => Permission;
@@ -65,6 +67,12 @@ codes! {
 pub(super) fn is_open(status: u16) -> bool {
     ROWS.iter()
         .any(|row: &Row<u16>| row.code == status && row.open)
+}
+
+/// Whether the service says so however few connections are used.
+pub(super) fn is_at_any_load(status: u16) -> bool {
+    ROWS.iter()
+        .any(|row: &Row<u16>| row.code == status && row.at_any_load)
 }
 
 #[cfg(test)]

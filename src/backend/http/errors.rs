@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ureq::Timeout;
 
-use super::codes::{is_open, kind_of_status};
+use super::codes::{is_at_any_load, is_open, kind_of_status};
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 use crate::security::{TlsSettings, values_are_masked};
 
@@ -142,7 +142,9 @@ pub(super) fn refused(error: HttpStatusError) -> Error {
     if let Some(advice) = advice {
         message = format!("{message}; {advice}");
     }
-    let mut ours = Error::new(kind, Phase::Operation, message).with_source(Arc::new(error));
+    let mut ours = Error::new(kind, Phase::Operation, message)
+        .at_any_load(is_at_any_load(status))
+        .with_source(Arc::new(error));
     if let Some(pause) = retry_after {
         ours = ours.with_retry_after(pause);
     }

@@ -29,7 +29,8 @@ codes! {
     /// is a `Conflict` with `TransientTransactionError`, and `Overloaded` with
     /// `SystemOverloadedError`. Of a write that was ended by a lost connection, a limit of
     /// time or the server's own end the outcome is unknown too, and of an operation on many
-    /// documents whenever it fails after it has begun.
+    /// documents whenever it fails after it has begun. What is `Overloaded` *at any load* is no
+    /// reason for [fewer connections](crate::Builder::adaptive).
     ///
     /// | code | name | kind |
     /// |---|---|---|
@@ -109,7 +110,7 @@ codes! {
     121   "DocumentValidationFailure"         => Constraint;
     123   "NotAReplicaSet"                    => Configuration;
     133   "FailedToSatisfyReadPreference"     => WrongRole;
-    134   "ReadConcernMajorityNotAvailableYet" => Overloaded;
+    134   "ReadConcernMajorityNotAvailableYet" => Overloaded, at any load;
     136   "CappedPositionLost"                => Conflict;
     139   "JSInterpreterFailure"              => InvalidOperation;
     142   "JSUncatchableError"                => InvalidOperation;
@@ -229,6 +230,12 @@ pub(super) fn kind_in_table(code: i32) -> Option<ErrorKind> {
 pub(super) fn is_open(code: i32) -> bool {
     ROWS.iter()
         .any(|row: &Row<i32>| row.code == code && row.open)
+}
+
+/// Whether the server says so however few connections are used.
+pub(super) fn is_at_any_load(code: i32) -> bool {
+    ROWS.iter()
+        .any(|row: &Row<i32>| row.code == code && row.at_any_load)
 }
 
 /// Whether the server finds it out from the command alone, before it does anything. What an

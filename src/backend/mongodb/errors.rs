@@ -11,7 +11,7 @@ use mongodb::error::{
     WriteFailure,
 };
 
-use super::codes::{is_about_the_command, is_open, kind_in_table, kind_of_code};
+use super::codes::{is_about_the_command, is_at_any_load, is_open, kind_in_table, kind_of_code};
 use super::operation::Reach;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 use crate::security::{TlsSettings, unquoted, values_are_masked};
@@ -269,7 +269,10 @@ fn build(error: DriverError, kind: ErrorKind, unknown: bool) -> Error {
     if let Some(advice) = advice(kind) {
         message = format!("{message}; {advice}");
     }
-    let ours = Error::new(kind, Phase::Operation, message).with_driver_error(error);
+    let at_any_load = code_of(&error).is_some_and(is_at_any_load);
+    let ours = Error::new(kind, Phase::Operation, message)
+        .at_any_load(at_any_load)
+        .with_driver_error(error);
     if unknown {
         ours.with_outcome_unknown()
     } else {

@@ -18,7 +18,9 @@ codes! {
     ///
     /// Each row is the beginning of an answer, the first that fits counts. Any other code,
     /// such as one of a module or a script, is an `InvalidOperation`. A server that answers
-    /// so has done nothing, but for a script, which is not undone where it stopped.
+    /// so has done nothing, but for a script, which is not undone where it stopped. What is
+    /// `Overloaded` *at any load* is no reason for [fewer
+    /// connections](crate::Builder::adaptive).
     ///
     /// | answer | what it means | kind |
     /// |---|---|---|
@@ -43,15 +45,15 @@ codes! {
     "ASK"         "the key is on its way to another node"           => WrongRole;
     "REDIRECT"    "another server is the primary (Valkey)"          => WrongRole;
     "UNBLOCKED force unblock" "the server's role changed under a blocking command" => WrongRole;
-    "LOADING"     "reading its data from disk"                      => Overloaded;
-    "BUSY"        "a script or function has run for too long"       => Overloaded;
-    "TRYAGAIN"    "the keys are being moved between nodes"          => Overloaded;
+    "LOADING"     "reading its data from disk"                      => Overloaded, at any load;
+    "BUSY"        "a script or function has run for too long"       => Overloaded, at any load;
+    "TRYAGAIN"    "the keys are being moved between nodes"          => Overloaded, at any load;
     "CLUSTERDOWN" "the Cluster is incomplete, as while a master is replaced" => WrongRole;
-    "MASTERDOWN"  "a replica that has lost its primary"             => Overloaded;
-    "NOMASTERLINK" "a replica that has lost its primary"            => Overloaded;
-    "NOREPLICAS"  "fewer replicas than `min-replicas-to-write`"     => Overloaded;
-    "NOQUORUM"    "Sentinel: too few Sentinels"                     => Overloaded;
-    "NOGOODSLAVE" "Sentinel: no replica is fit to become primary"   => Overloaded;
+    "MASTERDOWN"  "a replica that has lost its primary"             => Overloaded, at any load;
+    "NOMASTERLINK" "a replica that has lost its primary"            => Overloaded, at any load;
+    "NOREPLICAS"  "fewer replicas than `min-replicas-to-write`"     => Overloaded, at any load;
+    "NOQUORUM"    "Sentinel: too few Sentinels"                     => Overloaded, at any load;
+    "NOGOODSLAVE" "Sentinel: no replica is fit to become primary"   => Overloaded, at any load;
     "INPROG"      "Sentinel: a fail-over is under way"              => Conflict;
     "ERR max number of clients" "`maxclients` is reached"           => Overloaded;
     "OOM"         "`maxmemory` is reached, and nothing is evicted"  => ResourceLimit;
@@ -91,6 +93,11 @@ pub(super) fn kind_of_code(code: &str, text: &str) -> ErrorKind {
 /// The same while connecting.
 pub(super) fn kind_of_connect_code(code: &str, text: &str) -> ErrorKind {
     row_of(code, text).map_or(ErrorKind::InvalidOperation, |row| row.connecting)
+}
+
+/// Whether the server says so however few connections are used.
+pub(super) fn is_at_any_load(code: &str, text: &str) -> bool {
+    row_of(code, text).is_some_and(|row| row.at_any_load)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind as Driver, RedisError};
 
-use super::codes::{kind_of_code, kind_of_connect_code};
+use super::codes::{is_at_any_load, kind_of_code, kind_of_connect_code};
 use crate::deadline::Deadline;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 use crate::security::{TlsSettings, values_are_masked};
@@ -117,7 +117,9 @@ pub(super) fn connecting(error: RedisError, endpoint: &str) -> Error {
     // A server that does not know HELLO repeats the password in it.
     let said = error.to_string();
     let told = without_arguments(&said);
-    let ours = Error::new(kind, Phase::Connect, format!("{told}{hint}")).with_endpoint(endpoint);
+    let ours = Error::new(kind, Phase::Connect, format!("{told}{hint}"))
+        .at_any_load(says_so_at_any_load(&error))
+        .with_endpoint(endpoint);
     if told == said {
         ours.with_driver_error(error)
     } else {
@@ -133,6 +135,11 @@ fn answered(error: &RedisError) -> Option<(&str, &str)> {
         }
         _ => None,
     }
+}
+
+/// Whether the server says so however few connections are used.
+fn says_so_at_any_load(error: &RedisError) -> bool {
+    answered(error).is_some_and(|(code, text)| is_at_any_load(code, text))
 }
 
 /// What to do about a command that the server refused.
@@ -188,6 +195,7 @@ pub(super) fn without_tls(endpoint: &str) -> Error {
 pub(super) fn on_connection(error: RedisError, phase: Phase, endpoint: &str) -> Error {
     let message = with_advice(&text(&error), &error);
     Error::new(classify(&error), phase, message)
+        .at_any_load(says_so_at_any_load(&error))
         .with_endpoint(endpoint)
         .with_driver_error(error)
 }
@@ -261,7 +269,9 @@ impl From<RedisError> for Error {
         let kind = classify(&error);
         let lost = matches!(error.kind(), Driver::Io | Driver::Parse);
         let message = with_advice(&text(&error), &error);
-        let ours = Self::new(kind, Phase::Operation, message).with_driver_error(error);
+        let ours = Self::new(kind, Phase::Operation, message)
+            .at_any_load(says_so_at_any_load(&error))
+            .with_driver_error(error);
         if lost {
             ours.with_outcome_unknown()
         } else {

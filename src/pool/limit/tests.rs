@@ -4,6 +4,7 @@ use std::time::Instant;
 use r2d2_sqlite::SqliteConnectionManager;
 
 use super::*;
+use crate::error::Phase;
 use crate::{Breaker, BreakerState, Pool, PooledConnection};
 
 const MS: Ticks = 1_000_000;
