@@ -3,12 +3,16 @@
 use super::known::{BACKENDS, KNOWN, OF_PROCESS, SHARED, known, nearest};
 use super::layers::{Config, Layer, prefix_of};
 use super::text::shown;
+#[cfg(feature = "redis")]
+use super::vars::Vars;
+#[cfg(feature = "redis")]
+use crate::backend::redis::RedisConfig;
 use crate::endpoints::{OF_FLEETS, is_wanted};
 
 impl Config {
     /// What looks like a mistake, but may be meant: variables of the environment with our
-    /// prefixes that nobody knows, settings of a backend that is not on, and settings of fleets
-    /// where there is none.
+    /// prefixes that nobody knows, settings of a backend that is not on, settings of fleets
+    /// where there is none, and a socket of Redis beside a host.
     pub fn warnings(&self) -> Vec<String> {
         let prefixes: Vec<_> = self.pools().keys().map(|pool| prefix_of(pool)).collect();
         let mut warnings = Vec::new();
@@ -34,6 +38,31 @@ impl Config {
         }
         warnings.extend(BACKENDS.iter().filter_map(|backend| self.unused(*backend)));
         warnings.extend(self.unused_of_fleets());
+        #[cfg(feature = "redis")]
+        warnings.extend(self.unused_sockets());
+        warnings
+    }
+
+    /// Each pool of Redis that has a host, and a socket in its URL that is not used.
+    #[cfg(feature = "redis")]
+    fn unused_sockets(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut look = |vars: &mut Vars<'_>, pool: Option<&str>| {
+            if RedisConfig::leaves_socket(vars) {
+                let whose =
+                    pool.map_or_else(String::new, |pool| format!(" for pool {}", shown(pool)));
+                warnings.push(format!(
+                    "REDIS_HOST is set{whose}, so the socket in REDIS_URL is not used: unset one of \
+                     them"
+                ));
+            }
+        };
+        look(&mut self.vars(), None);
+        for (pool, (backend, _)) in &self.pools() {
+            if backend == "redis" {
+                look(&mut self.vars_of(pool), Some(pool));
+            }
+        }
         warnings
     }
 

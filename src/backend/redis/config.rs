@@ -342,6 +342,13 @@ impl RedisConfig {
                 vars.mistake("REDIS_PORT", "0", "1 to 65535");
             }
         }
+        if self.tls.is_some() && matches!(self.topology, Topology::Single(Address::Unix(_))) {
+            vars.mistake(
+                "REDIS_SSL",
+                "true",
+                "false for a Unix socket (in REDIS_URL), which is not encrypted",
+            );
+        }
         if self.tls.as_ref().is_some_and(|tls| !tls.allows_tls12()) {
             vars.mistake(
                 "REDIS_SSL_MIN_VERSION",

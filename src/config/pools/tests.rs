@@ -201,3 +201,29 @@ fn settings_of_a_fleet_where_there_is_none_are_warned_of() {
         ["POOL_SLOW_START is set for pool cache, which is no fleet: set POOL_BALANCE for it too"]
     );
 }
+
+#[test]
+fn a_socket_that_gives_way_to_a_host_is_warned_about() {
+    let url = ("REDIS_URL", "unix:///run/redis.sock");
+    let host = ("REDIS_HOST", "a");
+    is(&[url, host], &["redis"]);
+    let warned = "REDIS_HOST is set, so the socket in REDIS_URL is not used: unset one of them";
+    assert_eq!(with(&[url, host]).warnings(), [warned]);
+    assert_eq!(with(&[url]).warnings(), [""; 0]);
+    // Of two layers the later one is meant.
+    let later = with(&[host]).set(url.0, url.1);
+    assert_eq!(later.warnings(), [""; 0]);
+    assert_eq!(&*later.plan().unwrap()[0].endpoint, "/run/redis.sock/0");
+    let own = Config::new()
+        .pool("cache", "redis")
+        .set_for("cache", url.0, url.1)
+        .set_for("cache", "REDIS_HOST", "localhost");
+    let warned = "REDIS_HOST is set for pool cache, so the socket in REDIS_URL is not used: unset \
+                  one of them";
+    assert_eq!(own.warnings(), [warned]);
+    // A fleet of those hosts, and none of a socket and a host.
+    is(
+        &[url, BALANCE, ("REDIS_HOST", "a,b")],
+        &["redis@a:6379/0", "redis@b:6379/0"],
+    );
+}

@@ -15,7 +15,8 @@ const ASKED: [(&str, &str); 2] = [
 
 impl RedisConfig {
     /// Reads the process's environment; `None` unless `REDIS_ENABLED` is true or
-    /// `REDIS_URL` is set. What `REDIS_URL` says is overruled by the others:
+    /// `REDIS_URL` is set. What `REDIS_URL` says is overruled by the others; a socket in it gives
+    /// way to `REDIS_HOST`, and has no port:
     ///
     /// | variable | default |
     /// |---|---|
@@ -70,6 +71,17 @@ impl RedisConfig {
             all.push(other);
         }
         Some(all)
+    }
+
+    /// Whether the socket in `REDIS_URL` is not used, as there is a `REDIS_HOST`.
+    pub(crate) fn leaves_socket(vars: &mut Vars<'_>) -> bool {
+        let Some(url) = vars.url("REDIS_URL") else {
+            return false;
+        };
+        let is_socket = Self::new()
+            .with_url(url.expose())
+            .is_ok_and(|config| matches!(config.topology, Topology::Single(Address::Unix(_))));
+        is_socket && vars.flag("REDIS_ENABLED") != Some(false) && vars.text("REDIS_HOST").is_some()
     }
 
     /// The first of the servers, and where the others are.
@@ -134,8 +146,13 @@ impl RedisConfig {
     /// Takes the first of several single nodes; where the others are.
     fn read_servers(&mut self, vars: &mut Vars) -> Vec<Address> {
         let mut others = Vec::new();
-        if let Topology::Single(Address::Tcp(known, port)) = &self.topology {
-            let known = vec![(known.clone(), *port)];
+        let has_host = vars.text("REDIS_HOST").is_some();
+        let known = match &self.topology {
+            Topology::Single(Address::Tcp(known, port)) => Some(vec![(known.clone(), *port)]),
+            Topology::Single(Address::Unix(_)) if has_host => Some(Vec::new()),
+            _ => None,
+        };
+        if let Some(known) = known {
             let servers = vars.servers(("REDIS_HOST", "REDIS_PORT"), known, DEFAULT_PORT, host);
             for (place, (host, port)) in servers.into_iter().enumerate() {
                 let address = Address::Tcp(host, port);
@@ -145,6 +162,9 @@ impl RedisConfig {
                     others.push(address);
                 }
             }
+        } else if let Some(port) = vars.text("REDIS_PORT") {
+            let accepted = "none beside the socket in REDIS_URL, which has no port";
+            vars.mistake("REDIS_PORT", &port, accepted);
         }
         let sentinels = addresses(vars, "REDIS_SENTINELS", 26379);
         let nodes = addresses(vars, "REDIS_CLUSTER_NODES", DEFAULT_PORT);

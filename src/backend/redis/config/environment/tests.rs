@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::backend::redis::config::{Address, Topology};
 use crate::backend::redis::{Redis, RedisConfig};
 use crate::config::Vars;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Tls};
 
 fn read(vars: &[(&str, &str)]) -> Result<Option<RedisConfig>, Error> {
     let vars: HashMap<String, String> = vars
@@ -154,4 +154,40 @@ fn unix_sockets_need_no_encryption() {
         Some(&Address::Unix("/run/redis.sock".into()))
     );
     assert_eq!(config.db, 2);
+}
+
+#[test]
+fn a_socket_in_the_url_gives_way_to_a_host() {
+    for url in [
+        "unix:///run/redis.sock?db=2",
+        "redis+unix:///run/redis.sock?db=2",
+    ] {
+        let config = read(&[
+            ("REDIS_URL", url),
+            ("REDIS_HOST", "127.0.0.1"),
+            ("REDIS_PORT", "6380"),
+        ]);
+        let config = config.unwrap().unwrap();
+        let host = Address::Tcp("127.0.0.1".into(), 6380);
+        assert_eq!((address(&config), config.db), (Some(&host), 2), "{url}");
+    }
+}
+
+#[test]
+fn a_socket_has_neither_port_nor_tls() {
+    let url = ("REDIS_URL", "unix:///run/redis.sock");
+    let socket = Address::Unix("/run/redis.sock".into());
+    let config = read(&[url]).unwrap().unwrap();
+    assert_eq!(address(&config), Some(&socket));
+    for other in [("REDIS_PORT", "6380"), ("REDIS_SSL", "true")] {
+        let error = read(&[url, other]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        for name in ["REDIS_URL", other.0] {
+            assert!(error.message().contains(name), "{name} in {error}");
+        }
+    }
+    let tls = RedisConfig::new()
+        .unix_socket("/run/redis.sock")
+        .tls(Tls::new());
+    assert!(Redis::new(tls).is_err());
 }
