@@ -192,6 +192,22 @@ fn nobody_there() {
     );
 }
 
+/// Nobody can connect to such an address without its zone: "Invalid argument".
+#[test]
+fn an_address_keeps_its_zone() {
+    // That of loopback, where nobody has the address.
+    let address = "[fe80::1%1]:6379".parse().unwrap();
+    let config = RedisConfig::new().allow_plaintext(true);
+    for config in [config.at(address), config.host("fe80::1%lo")] {
+        let error = fails(config.connect_timeout(SHORT));
+        assert!(!error.to_string().contains("Invalid argument"), "{error}");
+        assert!(
+            error.endpoint().unwrap().starts_with("[fe80::1%"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_silent_server_does_not_hold_a_connect() {
     let silent = testbed::Silent::start().unwrap();

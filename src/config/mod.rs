@@ -78,6 +78,8 @@ pub(crate) use self::text::is_host;
 pub(crate) use self::text::shown;
 #[cfg(feature = "_net")]
 pub(crate) use self::text::{Login, Plain, login, shown_path};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) use self::text::{host_of, is_address};
 pub use self::vars::Mistake;
 #[cfg(feature = "_net")]
 pub(crate) use self::vars::refusal;

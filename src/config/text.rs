@@ -2,13 +2,15 @@
 
 #[cfg(feature = "_net")]
 use std::fmt;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use std::net::SocketAddr;
 #[cfg(any(
     feature = "postgres",
     feature = "redis",
     feature = "mongodb",
     all(feature = "exporter", feature = "_net")
 ))]
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 #[cfg(any(feature = "_net", feature = "exporter", feature = "audit"))]
 use std::path::Path;
 
@@ -125,9 +127,33 @@ pub(crate) fn is_host(text: &str) -> bool {
             || letter.is_whitespace()
             || ":/\\@?#[]<>\"'`,;%*|(){}&=!$^+~".contains(letter)
     };
-    let zone = text.split_once('%').map_or(text, |(address, _)| address);
-    let is_address = || zone.parse::<IpAddr>().is_ok();
-    !text.is_empty() && text.len() <= 255 && (!text.contains(odd) || is_address())
+    !text.is_empty() && text.len() <= 255 && (!text.contains(odd) || is_address(text))
+}
+
+/// Whether this is an IP address, perhaps with the zone in which it counts: `fe80::1%eth0`.
+#[cfg(any(
+    feature = "postgres",
+    feature = "redis",
+    feature = "mongodb",
+    all(feature = "exporter", feature = "_net")
+))]
+pub(crate) fn is_address(text: &str) -> bool {
+    let Some((address, zone)) = text.split_once('%') else {
+        return text.parse::<IpAddr>().is_ok();
+    };
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    !zone.is_empty() && zone.chars().all(fits) && address.parse::<Ipv6Addr>().is_ok()
+}
+
+/// The host of this address, with its zone.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) fn host_of(address: &SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(address) if address.scope_id() != 0 => {
+            format!("{}%{}", address.ip(), address.scope_id())
+        }
+        _ => address.ip().to_string(),
+    }
 }
 
 /// An IP address without the brackets that URLs put around it; anything else as it is.
@@ -186,6 +212,8 @@ pub(crate) fn login(url: &str) -> Login {
 
 #[cfg(all(test, feature = "postgres"))]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use super::*;
 
     #[test]
@@ -231,12 +259,35 @@ mod tests {
             assert!(is_host(good), "{good}");
         }
         for bad in [
-            "", "a b", "a:5432", "u@h", "http://h", "[::1]", "a/b", "a%", "a\0",
+            "",
+            "a b",
+            "a:5432",
+            "u@h",
+            "http://h",
+            "[::1]",
+            "a/b",
+            "a%",
+            "a\0",
+            "fe80::1%",
+            "fe80::1%a b",
+            "10.0.0.1%eth0",
+            "a%eth0",
         ] {
             assert!(!is_host(bad), "{bad}");
         }
         assert!(!is_host(&"a".repeat(256)));
         assert_eq!((bare("[::1]"), bare("[a]"), bare("h")), ("::1", "[a]", "h"));
+    }
+
+    #[test]
+    fn an_address_keeps_its_zone() {
+        let ip = "fe80::1".parse().expect("an address");
+        for (zone, host) in [(0, "fe80::1"), (2, "fe80::1%2")] {
+            let address = SocketAddrV6::new(ip, 1, 0, zone).into();
+            assert_eq!(host_of(&address), host);
+            assert!(is_address(host));
+        }
+        assert!(!is_address("db.internal"));
     }
 
     #[test]

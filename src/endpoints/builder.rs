@@ -101,9 +101,10 @@ impl<B: Backend> FleetBuilder<B> {
     /// use std::time::Duration;
     /// use millpond::{Fleet, Redis, RedisConfig};
     ///
+    /// let config = RedisConfig::from_url("redis://:hunter2@caches.internal")?;
     /// let fleet = Fleet::builder()
-    ///     .resolve("caches.internal:6379", Duration::from_secs(30), |address| {
-    ///         RedisConfig::from_url(&format!("redis://{address}")).and_then(Redis::new)
+    ///     .resolve("caches.internal:6379", Duration::from_secs(30), move |address| {
+    ///         Redis::new(config.at(address))
     ///     })
     ///     .build()?;
     /// # Ok(()) }

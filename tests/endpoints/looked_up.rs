@@ -122,10 +122,10 @@ fn a_name_that_is_not_known_is_said_to_be() {
 #[test]
 fn the_addresses_of_a_real_name() {
     let server = testbed::Redis::start().expect("starts");
+    let config = RedisConfig::new();
+    let name = format!("localhost:{}", server.port());
     let fleet = Fleet::builder()
-        .resolve(format!("localhost:{}", server.port()), EVERY, |address| {
-            RedisConfig::from_url(&format!("redis://{address}")).and_then(Redis::new)
-        })
+        .resolve(name, EVERY, move |address| Redis::new(config.at(address)))
         .build()
         .expect("connects");
     let set = RedisCommand::new("SET").arg("key").arg("value");

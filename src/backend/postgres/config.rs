@@ -287,6 +287,10 @@ impl PostgresConfig {
                         name,
                         "a host name, an IP address or a socket folder",
                     );
+                } else if name.contains('%') {
+                    let accepted = "a host name, or an IP address without a zone (%), which the \
+                                    driver drops";
+                    vars.mistake("DB_HOST", name, accepted);
                 } else if self.ssl_mode == SslMode::Disable
                     && !self.allow_plaintext
                     && !host.is_here()

@@ -9,23 +9,24 @@
 //! do as well, but a server that hangs up on it writes to its log.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::errors::{chain_of, kind_of, ours};
+use crate::config::host_of;
 use crate::deadline::moment_in;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase, classify_io};
 
 const GSS_ENCRYPTION_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
 
-/// The addresses of this host. The look-up is the operating system's and has its own
-/// time.
+/// The addresses of this host, but for those that count in a zone only, as the driver drops the
+/// zone. The look-up is the operating system's and has its own time.
 pub(super) fn addresses(host: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
     match (host, port).to_socket_addrs() {
-        Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
+        Ok(addresses) => without_zone(host, addresses),
         Err(error) => {
             let message = format!(
                 "the name of the host, {host}, cannot be resolved ({error}); check DB_HOST"
@@ -33,6 +34,32 @@ pub(super) fn addresses(host: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
             let kind = ErrorKind::Connect(ConnectFailure::Dns);
             Err(Error::new(kind, Phase::Connect, message).with_source(Arc::new(error)))
         }
+    }
+}
+
+fn without_zone(
+    host: &str,
+    addresses: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<IpAddr>, Error> {
+    let has_zone = |address: &SocketAddr| match address {
+        SocketAddr::V6(address) => address.scope_id() != 0,
+        SocketAddr::V4(_) => false,
+    };
+    let (with, without): (Vec<_>, Vec<_>) = addresses.partition(has_zone);
+    match with.first() {
+        Some(address) if without.is_empty() => {
+            let message = format!(
+                "the host {host} has no address but {}, whose zone (%) the driver drops; check \
+                 DB_HOST",
+                host_of(address)
+            );
+            Err(Error::new(
+                ErrorKind::Configuration,
+                Phase::Connect,
+                message,
+            ))
+        }
+        _ => Ok(without.iter().map(SocketAddr::ip).collect()),
     }
 }
 
@@ -92,4 +119,22 @@ fn unreached(kind: ErrorKind, text: &str, timeout: Duration, check: &str) -> Err
         format!("{text}; check {check}, and that the server runs")
     };
     Error::new(kind, Phase::Connect, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV6;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_counts_in_a_zone_only_is_left_out_or_told() {
+        let in_zone = SocketAddrV6::new("fe80::1".parse().expect("an address"), 1, 0, 2);
+        let other = SocketAddr::from(([10, 0, 0, 1], 1));
+        let both = without_zone("db", [in_zone.into(), other].into_iter());
+        assert_eq!(both.expect("one is left"), [other.ip()]);
+        let error = without_zone("db", [in_zone.into()].into_iter()).expect_err("none is left");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.message().contains("fe80::1%2"), "{error}");
+    }
 }

@@ -322,13 +322,16 @@ impl RedisConfig {
             );
         }
         for (host, port) in hosts {
+            let name = match &self.topology {
+                Topology::Single(_) => "REDIS_HOST",
+                Topology::Sentinel(_) => "REDIS_SENTINELS",
+                Topology::Cluster(_) => "REDIS_CLUSTER_NODES",
+            };
             if !is_host(host) {
-                let accepted = "a host name or IP address";
-                let name = match &self.topology {
-                    Topology::Single(_) => "REDIS_HOST",
-                    Topology::Sentinel(_) => "REDIS_SENTINELS",
-                    Topology::Cluster(_) => "REDIS_CLUSTER_NODES",
-                };
+                vars.mistake(name, host, "a host name or IP address");
+            } else if self.tls.is_some() && host.contains('%') {
+                let accepted = "a host name, or an IP address without a zone (%), as the driver \
+                                has no TLS (REDIS_SSL) with one";
                 vars.mistake(name, host, accepted);
             } else if self.forbids(host) {
                 vars.mistake(

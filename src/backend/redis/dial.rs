@@ -11,6 +11,7 @@ use super::config::Address;
 use super::manager::Redis;
 use super::wire::{Login, converse, open, remaining, resolve, timed_out};
 use super::{errors, tls};
+use crate::config::host_of;
 use crate::error::{ConnectFailure, Error, ErrorKind, Phase};
 use crate::security::Renewed;
 
@@ -115,8 +116,8 @@ impl Redis {
         for (index, address) in found.iter().enumerate() {
             let left = u32::try_from(found.len() - index).unwrap_or(1);
             let share = Instant::now() + remaining(deadline)? / left;
-            let ip = address.ip().to_string();
-            match open(ConnectionAddr::Tcp(ip, address.port()), login, resp3, share) {
+            let to = ConnectionAddr::Tcp(host_of(address), address.port());
+            match open(to, login, resp3, share) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }

@@ -1,10 +1,10 @@
 //! The `DB_*` variables.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::words::{Host, SSL_MODES, TARGET_SESSIONS};
 use super::{DEFAULT_PORT, PostgresConfig};
-use crate::config::Vars;
+use crate::config::{Vars, host_of, is_address};
 use crate::error::Error;
 use crate::security::{Secret, TLS_VERSIONS};
 
@@ -63,17 +63,29 @@ impl PostgresConfig {
     /// `host:port`, if its one host is a name that is looked up.
     pub(crate) fn host_name(&self) -> Option<String> {
         match &*self.hosts {
-            [(Host::Tcp(name), port)] if name.parse::<IpAddr>().is_err() => {
-                Some(format!("{name}:{port}"))
-            }
+            [(Host::Tcp(name), port)] if !is_address(name) => Some(format!("{name}:{port}")),
             _ => None,
         }
     }
 
-    /// The same at this address.
-    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+    /// The same for the one server at this address: for
+    /// [`FleetBuilder::resolve`](crate::endpoints::FleetBuilder::resolve) and its like. One with a
+    /// zone (`fe80::1%eth0`) is a mistake, as the driver connects to none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// use millpond::PostgresConfig;
+    /// use millpond::backend::Backend;
+    ///
+    /// let config = PostgresConfig::from_url("postgres://app:hunter2@replicas.internal/shop")?;
+    /// let at = config.at("192.0.2.7:5433".parse().expect("an address"));
+    /// let postgres = millpond::Postgres::new(at)?;
+    /// assert_eq!(postgres.endpoint(), "192.0.2.7:5433/shop");
+    /// # Ok(()) }
+    /// ```
+    pub fn at(&self, address: SocketAddr) -> Self {
         Self {
-            hosts: vec![(Host::Tcp(address.ip().to_string()), address.port())],
+            hosts: vec![(Host::Tcp(host_of(&address)), address.port())],
             ..self.clone()
         }
     }
@@ -231,5 +243,18 @@ mod tests {
         );
         let lenient = config.allow_plaintext(true);
         assert_eq!(lenient.mode_for(&lenient.hosts[0].0), SslMode::Prefer);
+    }
+
+    #[test]
+    fn an_address_in_a_zone_is_one_that_the_driver_cannot_reach() {
+        let config = PostgresConfig::new().allow_plaintext(true);
+        let in_zone = config.at("[fe80::1%2]:7".parse().expect("an address"));
+        assert_eq!(in_zone.hosts, [(Host::Tcp("fe80::1%2".into()), 7)]);
+        assert_eq!(in_zone.host_name(), None);
+        let error = crate::Postgres::new(in_zone).expect_err("a zone");
+        assert!(
+            error.message().contains("DB_HOST is `fe80::1%2`"),
+            "{error}"
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! The `REDIS_*` variables.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{Address, DEFAULT_PORT, RedisConfig, SentinelRole, Topology, url};
-use crate::config::{Vars, is_host};
+use crate::config::{Vars, host_of, is_address, is_host};
 use crate::error::Error;
 use crate::security::{Secret, TLS_VERSIONS, Tls};
 
@@ -127,16 +127,29 @@ impl RedisConfig {
     /// `host:port`, if it is a single node at a name that is looked up.
     pub(crate) fn host_name(&self) -> Option<String> {
         match &self.topology {
-            Topology::Single(Address::Tcp(name, port)) if name.parse::<IpAddr>().is_err() => {
+            Topology::Single(Address::Tcp(name, port)) if !is_address(name) => {
                 Some(format!("{name}:{port}"))
             }
             _ => None,
         }
     }
 
-    /// The same at this address.
-    pub(crate) fn at(&self, address: SocketAddr) -> Self {
-        let node = Address::Tcp(address.ip().to_string(), address.port());
+    /// The same for a single node at this address, with its zone if it has one: for
+    /// [`FleetBuilder::resolve`](crate::endpoints::FleetBuilder::resolve) and its like.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), millpond::Error> {
+    /// use millpond::RedisConfig;
+    /// use millpond::backend::Backend;
+    ///
+    /// let config = RedisConfig::from_url("rediss://:hunter2@caches.internal/2")?;
+    /// let at = config.at("192.0.2.7:6380".parse().expect("an address"));
+    /// let redis = millpond::Redis::new(at)?;
+    /// assert_eq!(redis.endpoint(), "192.0.2.7:6380/2");
+    /// # Ok(()) }
+    /// ```
+    pub fn at(&self, address: SocketAddr) -> Self {
+        let node = Address::Tcp(host_of(&address), address.port());
         Self {
             topology: Topology::Single(node),
             ..self.clone()

@@ -191,3 +191,17 @@ fn a_socket_has_neither_port_nor_tls() {
         .tls(Tls::new());
     assert!(Redis::new(tls).is_err());
 }
+
+#[test]
+fn an_address_in_a_zone_is_one_and_not_for_tls() {
+    let config = RedisConfig::new().allow_plaintext(true);
+    let in_zone = config.at("[fe80::1%2]:7".parse().unwrap());
+    let expected = Address::Tcp("fe80::1%2".into(), 7);
+    assert_eq!(address(&in_zone), Some(&expected));
+    assert_eq!(in_zone.host_name(), None);
+    let error = Redis::new(in_zone.tls(Tls::new())).unwrap_err();
+    assert!(
+        error.message().contains("REDIS_HOST is `fe80::1%2`"),
+        "{error}"
+    );
+}
