@@ -1,7 +1,10 @@
 //! Settings in layers.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use super::known::{SHARED, known, nearest};
 use super::plan::Plan;
@@ -44,7 +47,9 @@ use crate::security::Secret;
 /// ```
 ///
 /// Nothing is opened and no file but these is read before [`validate`](Self::validate) or
-/// [`Hub::from_config`](crate::Hub::from_config).
+/// [`Hub::from_config`](crate::Hub::from_config). Files and environment are read once, when they
+/// are added, and count like this also for the endpoints that are found later; only passwords,
+/// URLs and certificates that are in files of their own are read again.
 ///
 /// ```
 /// # fn main() -> Result<(), millpond::Error> {
@@ -62,26 +67,34 @@ pub struct Config {
 #[derive(Clone)]
 pub(super) enum Layer {
     Values(Arc<Values>),
-    Environment(Arc<dyn Environment>),
+    Environment(Arc<Environment>),
 }
 
-/// An environment.
-pub(super) trait Environment: Send + Sync {
-    fn get(&self, name: &str) -> Option<Found>;
-    fn names(&self) -> Vec<String>;
-}
+/// An environment as it was at one moment: what is read later, as for an endpoint that is found
+/// then, is what was validated.
+pub(super) struct Environment(BTreeMap<String, Option<Zeroizing<String>>>);
 
-struct Process;
-
-impl Environment for Process {
-    fn get(&self, name: &str) -> Option<Found> {
-        super::environment(name)
+impl Environment {
+    /// A variable whose name is not UTF-8 is none of ours.
+    pub(super) fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let variables = variables.into_iter().filter_map(|(name, value)| {
+            let value = value.into_string().ok().map(Zeroizing::new);
+            Some((name.into_string().ok()?, value))
+        });
+        Self(variables.collect())
     }
 
-    fn names(&self) -> Vec<String> {
-        let all = std::env::vars_os();
-        all.filter_map(|(name, _)| name.into_string().ok())
-            .collect()
+    fn get(&self, name: &str) -> Option<Found> {
+        let text = self.0.get(name)?.clone();
+        Some(Found {
+            text,
+            source: Source::Environment(name.into()),
+            rank: 0,
+        })
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 }
 
@@ -148,10 +161,14 @@ impl Config {
         }
     }
 
-    /// Adds the process's environment.
+    /// Adds the process's environment as it is now: what becomes of it later changes nothing.
     #[must_use]
-    pub fn with_env(mut self) -> Self {
-        self.layers.push(Layer::Environment(Arc::new(Process)));
+    pub fn with_env(self) -> Self {
+        self.with_environment(Environment::of(std::env::vars_os()))
+    }
+
+    pub(super) fn with_environment(mut self, environment: Environment) -> Self {
+        self.layers.push(Layer::Environment(Arc::new(environment)));
         self
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Settings are variables with a name such as `POOL_MAX_CONNECTIONS`. [`Config`] finds their
 //! values in layers, of which a later one overrules an earlier one: files, the environment, and
-//! what the program sets. Backends, the pool's builder, batches, the exporter and the logger read
+//! what the program sets, each as it was when it was added. Backends, the pool's builder, batches, the exporter and the logger read
 //! their own variables, from a `Config` or from the bare environment.
 //!
 //! Invariants: all mistakes are reported at once, each with its variable, the value (never a

@@ -21,18 +21,18 @@ impl Config {
             Layer::Values(_) => None,
         });
         for name in environments.flat_map(|environment| environment.names()) {
-            if known(&name).is_some() {
+            if known(name).is_some() {
                 continue;
             }
             let own = prefixes.iter().find_map(|prefix| {
                 let rest = name.strip_prefix(prefix)?;
                 has_our_prefix(rest).then_some(rest)
             });
-            let variable = own.unwrap_or(&name);
+            let variable = own.unwrap_or(name);
             if has_our_prefix(variable) && known(variable).is_none() && variable != "HTTP_PROXY" {
                 let hint = nearest(variable).map(|near| format!("; is it {near}?"));
                 let hint = hint.unwrap_or_default();
-                let name = shown(&name);
+                let name = shown(name);
                 warnings.push(format!("the variable {name} is not known{hint}"));
             }
         }

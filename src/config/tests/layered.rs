@@ -1,12 +1,13 @@
 //! What counts, of several layers.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 
 use super::super::known::{KNOWN, known};
-use super::super::layers::{Environment, Layer};
-use super::super::{Config, Found, Source, Vars};
+use super::super::layers::Environment;
+use super::super::{Config, Vars};
 use crate::backend::http::HttpConfig;
 use crate::backend::mongodb::MongoDbConfig;
 use crate::backend::postgres::PostgresConfig;
@@ -15,30 +16,12 @@ use crate::backend::redis::RedisConfig;
 mod mistakes;
 mod secrets;
 
-struct Pretended(BTreeMap<String, String>);
-
-impl Environment for Pretended {
-    fn get(&self, name: &str) -> Option<Found> {
-        Some(Found {
-            text: Some(self.0.get(name)?.clone().into()),
-            source: Source::Environment(name.into()),
-            rank: 0,
-        })
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
-}
-
 impl Config {
-    pub(in crate::config) fn with_pretended(mut self, pairs: &[(&str, &str)]) -> Self {
+    pub(in crate::config) fn with_pretended(self, pairs: &[(&str, &str)]) -> Self {
         let pairs = pairs
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let environment = Arc::new(Pretended(pairs.collect()));
-        self.layers.push(Layer::Environment(environment));
-        self
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        self.with_environment(Environment::of(pairs))
     }
 }
 
@@ -217,4 +200,24 @@ fn a_url_overrules_parts_of_earlier_layers_only() {
     assert_eq!(mistakes, []);
     let same = Config::new().with_pretended(&[("DATABASE_URL", url), ("DB_HOST", "own.internal")]);
     assert!(read(&same).0.contains("own.internal"));
+}
+
+#[test]
+fn the_environment_is_kept_as_it_was() {
+    // Nothing safe can change the process's own here: that what is found is a copy has to do.
+    let path = std::env::var("PATH").expect("a path");
+    let config = Config::new().with_env();
+    let found = || {
+        config
+            .find_shared("PATH")
+            .expect("set")
+            .text
+            .expect("UTF-8")
+    };
+    assert_eq!(*found(), path);
+    let odd = OsString::from_vec(vec![b'x', 0xff]);
+    let odd = Environment::of([("DB_HOST".into(), odd.clone()), (odd, "x".into())]);
+    assert_eq!(odd.names().collect::<Vec<_>>(), ["DB_HOST"]);
+    let config = Config::new().with_environment(odd);
+    assert_eq!(told(&config), ["DB_HOST is `***`, accepted: UTF-8"]);
 }
