@@ -12,7 +12,7 @@ use super::Fleet;
 use super::balance::Candidates;
 use super::endpoint::{Endpoint, Group};
 use super::fleet::Inner;
-use super::roles::Wanted;
+use super::roles::{FIRST_ANSWERS, Wanted};
 use super::roster::Roster;
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -203,9 +203,14 @@ impl<B: Backend> Inner<B> {
     /// A lease by the deadline.
     fn seek(&self, ask: &Ask<'_, B>) -> Result<Lent<B>, InVain> {
         let mut patience = SHORT;
+        let answers = Deadline::within(FIRST_ANSWERS.min(ask.limit / 2));
         loop {
             let roster: Arc<Roster<B>> = self.roster.load_full();
-            let order = self.order(roster.group(ask.wanted), ask);
+            let mut group = roster.group(ask.wanted);
+            if ask.wanted == Wanted::Read && group.is_empty() && answers.is_over() {
+                group = &roster.serving;
+            }
+            let order = self.order(group, ask);
             if order.is_empty() {
                 self.await_endpoint(&roster, ask)?;
                 continue;

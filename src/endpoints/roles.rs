@@ -8,7 +8,9 @@
 //! 1. Where endpoints are primaries, writes go to one of them only. The one that was *seen* to be
 //!    promoted last wins, and who was superseded never gets the writes back by claiming to be a
 //!    primary again, as one does that was restarted and not told: only by being promoted anew.
-//! 2. Reads always have somewhere to go, while an endpoint is in service.
+//! 2. Reads always have somewhere to go, while an endpoint is in service: at once, or where replicas
+//!    may be behind and nobody is known to be fit yet, once all have been asked, or after
+//!    [`FIRST_ANSWERS`].
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ const SEARCH: Duration = Duration::from_millis(25);
 /// How long a question waits for a connection.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long a read waits at most until all have been asked what they are for the first time.
+pub(super) const FIRST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -50,6 +55,8 @@ pub(super) struct ReadRules {
 pub(super) struct Known {
     /// What it said last; `None` while it says nothing.
     pub(super) service: Option<Service>,
+    /// It has said something, or did not answer.
+    was_asked: bool,
     was_replica: bool,
     /// When it was seen to have become a primary after it had been a replica.
     promoted_at: Ticks,
@@ -66,6 +73,7 @@ impl Known {
             _ => {}
         }
         self.service = service;
+        self.was_asked = true;
     }
 
     fn is_primary(&self) -> bool {
@@ -153,7 +161,7 @@ impl<B: Backend> Control<B> {
         vec![endpoint]
     }
 
-    /// Who may be read from.
+    /// Who may be read from; nobody while none is known to be fit and some have not been asked.
     pub(super) fn readers(&self) -> Group<B> {
         let serving = || {
             self.members
@@ -173,7 +181,8 @@ impl<B: Backend> Control<B> {
         let near = pick(&|listed| {
             listed.known.takes_writes() || listed.known.is_replica_within(rules.max_lag)
         });
-        if near.is_empty() {
+        let awaits = || rules.max_lag.is_some() && serving().any(|listed| !listed.known.was_asked);
+        if near.is_empty() && !awaits() {
             pick(&|_| true)
         } else {
             near
@@ -228,7 +237,7 @@ impl<B: Backend> Inner<B> {
             return;
         };
         let known = &mut control.members[place].known;
-        if known.service == service {
+        if known.service == service && known.was_asked {
             return;
         }
         let before = (known.role(), known.takes_writes());

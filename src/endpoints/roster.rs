@@ -21,7 +21,7 @@ pub(super) struct Roster<B: Backend> {
     /// Those that are not ejected; never none, unless there are none at all.
     pub(super) serving: Group<B>,
     pub(super) writers: Group<B>,
-    /// Never none while some are in service.
+    /// Never none while some are in service, once all of them have been asked what they are.
     pub(super) readers: Group<B>,
 }
 

@@ -61,7 +61,8 @@ impl<B: Backend> Fleet<B> {
     /// The fleet for those who read: callers are sent to the replicas within
     /// [`max_lag`](super::FleetBuilder::max_lag), balanced as usual; if there is none, to the
     /// endpoint that takes writes; if there is none either, to whoever is in service, so that reads
-    /// do not stop with the primary.
+    /// do not stop with the primary. With a `max_lag` the first reads wait until it is known who is
+    /// fit for them, for a second at most.
     pub fn read(&self) -> View<B> {
         self.view(Wanted::Read)
     }

@@ -15,6 +15,7 @@ mod one_is_overloaded;
 mod one_is_slow;
 mod one_of_three_fails;
 mod pair;
+mod replica_lags;
 mod station;
 mod strategy_panics;
 #[path = "../subjects/mod.rs"]
