@@ -57,25 +57,40 @@ fn too_slow(conn: &mut PostgresConnection, sql: &str) -> millpond::Error {
     error
 }
 
-/// A slow statement is cancelled, and the connection lives on.
-fn is_cancelled_and_goes_on(server: &Server, conn: &mut PostgresConnection) {
-    let before = pid(conn);
-    for _ in 0..3 {
-        let error = too_slow(conn, "SELECT pg_sleep(30)");
-        assert!(!error.outcome_unknown(), "{error}");
-        assert_eq!(pid(conn), before);
-        let running = "SELECT count(*) FROM pg_stat_activity \
-                       WHERE state = 'active' AND query LIKE '%pg_sleep%' \
-                       AND pid <> pg_backend_pid()";
-        assert_eq!(server.psql(running).expect("answers"), "0");
+/// A slow statement is cancelled, and the connection lives on; it is returned. On a machine that
+/// has much else to do a cancel request may take longer than a connection is waited for: that one
+/// is given up, and another one has to show it.
+fn is_cancelled_and_goes_on(server: &Server, manager: &Postgres) -> PostgresConnection {
+    for _ in 0..10 {
+        let mut conn = manager.connect().expect("connects");
+        if (0..3).all(|_| goes_on_when_cancelled(server, manager, &mut conn)) {
+            return conn;
+        }
     }
+    panic!("ten connections were given up");
+}
+
+fn goes_on_when_cancelled(
+    server: &Server,
+    manager: &Postgres,
+    conn: &mut PostgresConnection,
+) -> bool {
+    let before = pid(conn);
+    let error = too_slow(conn, "SELECT pg_sleep(30)");
+    if manager.has_broken(conn) {
+        return false;
+    }
+    assert!(!error.outcome_unknown(), "{error}");
+    assert_eq!(pid(conn), before);
+    let state = format!("SELECT state FROM pg_stat_activity WHERE pid = {before}");
+    assert_eq!(server.psql(&state).expect("answers"), "idle");
+    true
 }
 
 #[test]
 fn a_slow_statement_is_cancelled_and_the_connection_goes_on() {
     let server = Server::start().expect("starts");
-    let mut conn = connected(config(&server));
-    is_cancelled_and_goes_on(&server, &mut conn);
+    let mut conn = is_cancelled_and_goes_on(&server, &manager(config(&server)));
     // In time, nothing happens.
     for _ in 0..100 {
         let soon = Deadline::within(Duration::from_secs(20));
@@ -281,8 +296,7 @@ fn deadlines_hold_under_tls() {
     let config = config(&server)
         .ca_file(ca.cert_path())
         .ssl_mode(SslMode::VerifyFull);
-    let mut conn = connected(config);
-    is_cancelled_and_goes_on(&server, &mut conn);
+    let mut conn = is_cancelled_and_goes_on(&server, &manager(config));
     is_left_when_frozen(&server, &mut conn);
     server.thaw();
 }
@@ -307,8 +321,7 @@ fn deadlines_hold_behind_pgbouncer() {
     let config = PostgresConfig::from_url(&bouncer.url())
         .expect("a good URL")
         .statement_cache(0);
-    let mut conn = connected(config);
-    is_cancelled_and_goes_on(&server, &mut conn);
+    let mut conn = is_cancelled_and_goes_on(&server, &manager(config));
     bouncer.freeze();
     let error = too_slow(&mut conn, "SELECT 1");
     assert!(error.outcome_unknown(), "{error}");
