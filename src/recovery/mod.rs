@@ -19,11 +19,13 @@ mod budget;
 pub(crate) mod circuit;
 mod retry;
 pub(crate) mod seconds;
+mod verdict;
 mod window;
 
 pub use self::breaker::Breaker;
 pub(crate) use self::budget::Budget;
 pub use self::circuit::BreakerState;
-pub(crate) use self::circuit::{Circuit, Pass, Verdict};
+pub(crate) use self::circuit::{Circuit, Pass};
 pub use self::retry::RetryPolicy;
 pub(crate) use self::retry::may_retry;
+pub(crate) use self::verdict::Verdict;

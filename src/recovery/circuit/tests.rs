@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::ConnectFailure;
 
 const MS: Ticks = 1_000_000;
 const SECOND: Ticks = 1000 * MS;
@@ -156,6 +157,22 @@ fn a_few_probes_decide() {
     // What was before it opened does not count any more.
     bench.fail(2);
     assert_eq!(bench.state(), BreakerState::Closed);
+}
+
+#[test]
+fn what_began_before_it_opened_decides_nothing() {
+    let mut bench = Bench::new(at_once().failures(3));
+    let old: Vec<_> = (0..5).filter_map(|_| bench.pass()).collect();
+    bench.fail(3);
+    bench.now += SECOND;
+    assert!(bench.call(Ok(())) && bench.call(Ok(())));
+    // Such as those that a server that froze was asked, and that now end by their deadlines.
+    for pass in old {
+        assert!(bench.settle(pass, Err(&lost())).is_none());
+    }
+    assert_eq!(bench.state(), BreakerState::Closed);
+    bench.fail(3);
+    assert_eq!(bench.state(), BreakerState::Open);
 }
 
 #[test]
