@@ -5,7 +5,7 @@
 //! another: nothing is written that other threads read. Everything else happens under a lock,
 //! on paths where something has failed or is refused, and is decided by the [`Machine`] there.
 //!
-//! Invariants:
+//! Invariants, which `model.rs` checks:
 //! 1. A probe that is given is taken back whatever becomes of its call ([`Pass`] is a guard), so
 //!    that a half-open circuit is never stuck, and there are never more of them than there may be.
 //! 2. What fails of calls that were begun in another turn (before it opened, or before it opened
@@ -14,6 +14,8 @@
 //! 3. Of failures at the same time each is counted, and one of them tells that it opened.
 
 mod machine;
+#[cfg(all(test, millpond_loom))]
+mod model;
 #[cfg(test)]
 mod tests;
 
