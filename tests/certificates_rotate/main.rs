@@ -6,6 +6,7 @@ mod authority;
 mod client;
 mod crowd;
 mod files;
+mod redis_sets;
 mod subject;
 #[path = "../subjects/mod.rs"]
 mod subjects;

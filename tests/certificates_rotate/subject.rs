@@ -35,7 +35,7 @@ pub(super) trait Certified: Subject {
     }
 }
 
-fn tls(files: &Files, shows: bool) -> Tls {
+pub(super) fn tls(files: &Files, shows: bool) -> Tls {
     let tls = Tls::new().ca_file(files.path("ca.pem"));
     if shows {
         tls.client_certificate(files.path("client.pem"), files.path("client.key"))
@@ -78,8 +78,7 @@ impl Certified for testbed::Redis {
     serve!();
 
     fn folder(&self) -> PathBuf {
-        let answer = self.cli(&["CONFIG", "GET", "dir"]).unwrap();
-        answer.lines().last().unwrap().into()
+        Self::folder(self).to_owned()
     }
 
     fn client(port: u16, files: &Files, shows: bool) -> Redis {

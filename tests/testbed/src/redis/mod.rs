@@ -55,6 +55,11 @@ impl Redis {
         self.port.number()
     }
 
+    /// The folder, with `server.pem`, `server.key` and `ca.pem` if it speaks TLS.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its URL, with the password if there is one: `redis://` or `rediss://`.
     pub fn url(&self) -> String {
         let scheme = if self.tls { "rediss" } else { "redis" };

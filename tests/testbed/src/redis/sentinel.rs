@@ -23,18 +23,20 @@ lifecycle!(RedisSentinel);
 impl RedisSentinel {
     /// Starts the five, and waits until the Sentinels know of one another.
     pub fn start() -> Result<Self, Error> {
-        Self::launch(&RedisBuilder::default(), &RedisBuilder::default())
+        Self::start_with(&RedisBuilder::default(), &RedisBuilder::default())
     }
 
     /// The same where master and replica require one password, and the Sentinels another.
     pub fn with_passwords(nodes: &str, sentinels: &str) -> Result<Self, Error> {
-        Self::launch(
+        Self::start_with(
             &Redis::builder().password(nodes),
             &Redis::builder().password(sentinels),
         )
     }
 
-    fn launch(node: &RedisBuilder, sentinel: &RedisBuilder) -> Result<Self, Error> {
+    /// The same of nodes and Sentinels like these: with TLS, all or none of them, a password, more
+    /// options.
+    pub fn start_with(node: &RedisBuilder, sentinel: &RedisBuilder) -> Result<Self, Error> {
         let login = |option: &str, of: &RedisBuilder| match &of.password {
             Some(password) => format!("{option} {password}\n"),
             None => String::new(),
@@ -46,7 +48,7 @@ impl RedisSentinel {
             "1",
         ];
         let start = |args: &[&str]| {
-            let mut node = node.clone();
+            let mut node = linked(node);
             if let Some(password) = node.password.clone() {
                 node = node.arg("--masterauth").arg(password);
             }
@@ -74,7 +76,7 @@ impl RedisSentinel {
             .map(|_| {
                 RedisBuilder {
                     sentinel_config: Some(config.clone()),
-                    ..sentinel.clone()
+                    ..linked(sentinel)
                 }
                 .start()
             })
@@ -133,5 +135,15 @@ impl RedisSentinel {
             .iter()
             .chain(&self.sentinels)
             .flat_map(Redis::daemons)
+    }
+}
+
+/// Talks TLS to the others too, if it talks TLS.
+fn linked(like: &RedisBuilder) -> RedisBuilder {
+    let like = like.clone();
+    if like.tls.is_some() {
+        like.arg("--tls-replication").arg("yes")
+    } else {
+        like
     }
 }
