@@ -8,7 +8,7 @@ use millpond::backend::Backend;
 use millpond::{
     Deadline, ErrorKind, ManageConnection, Outcome, Postgres, PostgresConfig, Sql, SqlReply,
 };
-use testbed::{Postgres as Server, Proxy};
+use testbed::{Ca, Postgres as Server, Proxy};
 
 /// A server whose commits of rows in `t` take a while, and a proxy to it.
 fn slow_to_commit() -> (Server, Proxy) {
@@ -211,4 +211,52 @@ fn new_key() -> i32 {
     use std::sync::atomic::{AtomicI32, Ordering};
     static NEXT: AtomicI32 = AtomicI32::new(100);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The driver reads before it writes, so it is known that nothing was sent.
+#[test]
+fn on_a_connection_that_was_ended_while_idle_nothing_is_in_doubt() {
+    let ca = Ca::new();
+    for server in [Server::builder(), Server::builder().tls(&ca)] {
+        let server = server.start().expect("starts");
+        server.psql("CREATE TABLE t (a int)").expect("works");
+        let proxy = Proxy::start(server.port()).expect("starts");
+        let config = PostgresConfig::new().host("127.0.0.1").port(proxy.port());
+        let config = config.user("test").database("postgres");
+        let manager = Postgres::new(config).expect("good settings");
+        let terminate = || {
+            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE application_name = 'millpond'";
+            server.psql(end).expect("ends them");
+        };
+        let ways: [&dyn Fn(); 2] = [&terminate, &|| proxy.cut()];
+        for end in ways {
+            for group in [false, true] {
+                let mut conn = manager.connect().expect("connects");
+                let sql = Sql::new("INSERT INTO t VALUES ($1)").bind(1);
+                let deadline = Deadline::within(Duration::from_secs(20));
+                // So that it is prepared.
+                let first = manager.execute(&mut conn, &sql, deadline);
+                first.expect("works");
+                let before = rows(&server);
+                end();
+                std::thread::sleep(Duration::from_millis(50));
+                let error = if group {
+                    let outcomes = manager.execute_batch(&mut conn, &[&sql, &sql], deadline);
+                    let mut errors = outcomes.into_iter().map(|one| match one {
+                        Outcome::NotExecuted(error) => error,
+                        other => panic!("{other:?}"),
+                    });
+                    errors.next().expect("two of them")
+                } else {
+                    let late = manager.execute(&mut conn, &sql, deadline);
+                    late.expect_err("ended")
+                };
+                assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
+                assert!(!error.outcome_unknown(), "{error}");
+                assert!(manager.has_broken(&mut conn), "it is given up");
+                assert_eq!(rows(&server), before);
+            }
+        }
+    }
 }

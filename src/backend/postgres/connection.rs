@@ -210,6 +210,7 @@ impl PostgresConnection {
     ) -> Result<Vec<SimpleQueryMessage>, Error> {
         self.statements += 1;
         self.dirty |= dirty;
+        self.fuse.begin();
         let messages = self.client.simple_query(sql);
         self.noted(messages)
     }

@@ -14,11 +14,15 @@
 //!    with by the server ([`put_out`](Fuse::put_out) waits for that), so that it cannot
 //!    hit the next statement.
 //!
+//! Before the first bytes after a [`LULL`] the socket lets the runtime look whether the server has
+//! hung up meanwhile. The driver reads before it writes, so it learns of that before anything is
+//! sent, and what was not sent ([`has_sent`](Fuse::has_sent)) is certainly not applied.
+//!
 //! The driver gives no hold of a Unix socket (see `connector`). There the keeper has the
-//! request made, and the second step is missing.
+//! request made, and the second step is missing, as is the look.
 
 use std::future::Future as _;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
@@ -36,6 +40,10 @@ use crate::keeper::{self, Membership, Tended, crew};
 
 /// How long a server that was asked to cancel has for its answer.
 const GRACE: Duration = Duration::from_millis(60);
+
+/// After so long without traffic the server may have hung up unnoticed. Shorter than that is no
+/// time in which a connection lies idle: looking costs a microsecond or two.
+const LULL: Duration = Duration::from_micros(100);
 
 /// What happens at a moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,6 +89,8 @@ pub(super) struct Fuse {
     /// Whether the connection is encrypted. Noted here, as the driver hands its socket to
     /// nobody but who puts the fuse in.
     encrypted: AtomicBool,
+    /// Bytes were sent since a statement began.
+    sent: AtomicBool,
 }
 
 impl Fuse {
@@ -96,7 +106,19 @@ impl Fuse {
             canceller: OnceLock::new(),
             membership: OnceLock::new(),
             encrypted: AtomicBool::new(false),
+            sent: AtomicBool::new(true),
         })
+    }
+
+    /// A statement begins.
+    pub(super) fn begin(&self) {
+        self.sent.store(false, Relaxed);
+    }
+
+    /// Whether anything was sent since a statement began, as far as one can know.
+    pub(super) fn has_sent(&self) -> bool {
+        let is_unix = || self.canceller.get().is_none_or(Canceller::is_unix);
+        self.sent.load(Relaxed) || is_unix()
     }
 
     pub(super) fn note_encrypted(&self) {
@@ -248,6 +270,8 @@ pub(super) struct Fused {
     /// Wakes the driver at the fuse's moment. Made when first needed: it belongs to the
     /// runtime that polls it.
     alarm: Option<Pin<Box<Sleep>>>,
+    /// When the server was heard last, if nothing was sent since then.
+    heard: Option<Instant>,
 }
 
 impl Fused {
@@ -256,6 +280,7 @@ impl Fused {
             socket,
             fuse,
             alarm: None,
+            heard: None,
         }
     }
 
@@ -292,7 +317,12 @@ impl AsyncRead for Fused {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll(context, |socket, context| socket.poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let done = self.poll(context, |socket, context| socket.poll_read(context, buffer));
+        if buffer.filled().len() > before {
+            self.heard = Some(Instant::now());
+        }
+        done
     }
 }
 
@@ -302,7 +332,16 @@ impl AsyncWrite for Fused {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll(context, |socket, context| socket.poll_write(context, bytes))
+        if self.heard.take().is_some_and(|at| at.elapsed() >= LULL) {
+            // The runtime looks at its sockets, and then this is polled again, or nothing is.
+            let _ = pin!(tokio::task::yield_now()).poll(context);
+            return Poll::Pending;
+        }
+        let done = self.poll(context, |socket, context| socket.poll_write(context, bytes));
+        if matches!(done, Poll::Ready(Ok(count)) if count > 0) {
+            self.fuse.sent.store(true, Relaxed);
+        }
+        done
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -89,7 +89,7 @@ impl PostgresConnection {
         if error.code() == Some(&SqlState::QUERY_CANCELED) && self.fuse.has_cancelled() {
             return cancelled_in_time(error);
         }
-        let open = sent && leaves_open(&error);
+        let open = sent && self.fuse.has_sent() && leaves_open(&error);
         // What was not sent could not be prepared.
         let shift = if sent {
             Shift::default()
