@@ -1,6 +1,8 @@
 //! Passwords that change on the server and in the file that they come from, alone or in a URL: it
 //! works again without a restart, soon, and no account is locked meanwhile.
 
+mod redis_sets;
+
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};

@@ -110,7 +110,9 @@ impl RedisConnection {
             return None;
         };
         self.noticed.mark_unseen();
-        Some(cluster.driver.get())
+        let opened = cluster.driver(None);
+        self.broken |= opened.is_err();
+        Some(opened)
     }
 
     /// Commands sent over this connection so far.
@@ -160,8 +162,11 @@ impl RedisConnection {
     #[cold]
     fn conclude_failure(&mut self, error: &RedisError, ending: Ending) {
         match error.kind() {
-            // A reply may still be on its way, or the connection is gone.
-            ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound => {
+            // A reply may still be on its way, or the connection is gone, or a further one is refused.
+            ErrorKind::Io
+            | ErrorKind::Parse
+            | ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::AuthenticationFailed => {
                 self.broken = true;
             }
             _ => {
@@ -230,7 +235,7 @@ impl ConnectionLike for RedisConnection {
         let result = match &mut self.inner {
             Inner::Single(connection) => connection.req_packed_command(packed),
             Inner::Cluster(cluster) => {
-                (cluster.driver.get()).and_then(|connection| connection.req_packed_command(packed))
+                (cluster.driver(None)).and_then(|connection| connection.req_packed_command(packed))
             }
         };
         self.conclude(&result, ending);
@@ -248,7 +253,7 @@ impl ConnectionLike for RedisConnection {
         self.noticed.see_packed(packed, &mut ending);
         let result = match &mut self.inner {
             Inner::Single(connection) => connection.req_packed_commands(packed, offset, count),
-            Inner::Cluster(cluster) => (cluster.driver.get())
+            Inner::Cluster(cluster) => (cluster.driver(None))
                 .and_then(|connection| connection.req_packed_commands(packed, offset, count)),
         };
         match &result {
@@ -279,7 +284,9 @@ impl ConnectionLike for RedisConnection {
                 result
             }
             Inner::Cluster(cluster) => {
-                let connection = cluster.driver.get()?;
+                let opened = cluster.driver(None);
+                self.broken |= opened.is_err();
+                let connection = opened?;
                 let first = connection.req_command(command);
                 let moved = matches!(&first, Err(error) if error.is_cluster_error());
                 let result = follow(connection, command, first);
@@ -309,7 +316,7 @@ impl ConnectionLike for RedisConnection {
         match &mut self.inner {
             Inner::Single(connection) => connection.check_connection(),
             Inner::Cluster(cluster) => {
-                let connection = cluster.driver.get();
+                let connection = cluster.driver(None);
                 connection.is_ok_and(ClusterConnection::check_connection)
             }
         }

@@ -40,6 +40,9 @@ pub struct Redis {
     cluster: Mutex<Option<Made>>,
     /// Of a Cluster: which node has which slot.
     pub(super) map: cluster::Shared,
+    /// Of a Cluster: the login of a lease at a further node was refused, and no connection was
+    /// made since then.
+    pub(super) refused: Arc<AtomicBool>,
     certificates: Arc<Watch>,
     endpoint: String,
     /// Whether a server was reached with TLS, so that silence need not be explained.
@@ -79,6 +82,7 @@ impl Redis {
             tls: parameters,
             cluster: Mutex::new(None),
             map: cluster::Shared::default(),
+            refused: Arc::default(),
             certificates: watch,
             config,
             encrypted: AtomicBool::new(false),

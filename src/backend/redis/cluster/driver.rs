@@ -1,11 +1,13 @@
 //! The driver's own Cluster connection, for what only it can do. Its retries are off, as
 //! they would send a write again that may have been done.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::ProtocolVersion::{RESP2, RESP3};
-use redis::RedisResult;
 use redis::cluster::{ClusterClient, ClusterConnection};
+use redis::{RedisError, RedisResult};
 
 use crate::backend::redis::config::RedisConfig;
 use crate::backend::redis::errors;
@@ -17,39 +19,55 @@ use crate::security::Secret;
 pub(in crate::backend::redis) struct Driver {
     client: ClusterClient,
     opened: Option<ClusterConnection>,
+    /// See [`Redis::refused`](crate::backend::redis::manager::Redis).
+    refused: Arc<AtomicBool>,
     connect_timeout: Duration,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
 
 impl Driver {
-    pub(super) fn new(client: ClusterClient, config: &RedisConfig) -> Self {
+    pub(super) fn new(
+        client: ClusterClient,
+        refused: Arc<AtomicBool>,
+        config: &RedisConfig,
+    ) -> Self {
         Self {
             client,
             opened: None,
+            refused,
             connect_timeout: config.connect_timeout,
             read_timeout: config.read_timeout,
             write_timeout: config.write_timeout,
         }
     }
 
-    pub(in crate::backend::redis) fn get(&mut self) -> RedisResult<&mut ClusterConnection> {
-        self.get_within(self.connect_timeout)
+    /// Whether it was opened.
+    pub(super) fn is_opened(&self) -> bool {
+        self.opened.is_some()
     }
 
-    /// The connection; opened within this time where it is not.
-    pub(in crate::backend::redis) fn get_within(
-        &mut self,
-        limit: Duration,
-    ) -> RedisResult<&mut ClusterConnection> {
+    /// The connection; opened within this time and the connect timeout where it is not.
+    pub(super) fn get(&mut self, limit: Option<Duration>) -> RedisResult<&mut ClusterConnection> {
         let opened = match self.opened.take() {
             Some(opened) => opened,
-            None => self.open(limit.min(self.connect_timeout))?,
+            None => {
+                let limit = limit.unwrap_or(Duration::MAX);
+                self.open(limit.min(self.connect_timeout))?
+            }
         };
         Ok(self.opened.insert(opened))
     }
 
     fn open(&self, limit: Duration) -> RedisResult<ClusterConnection> {
+        if self.refused.load(Relaxed) {
+            let kind = redis::ErrorKind::AuthenticationFailed;
+            return Err((
+                kind,
+                "a login was refused just now, and is not tried again here",
+            )
+                .into());
+        }
         // The driver gives each node a time of its own, one after the other. The
         // whole is bounded by leaving it to a thread that ends with it.
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
@@ -65,7 +83,11 @@ impl Driver {
                 let _ = sender.send(opened);
             })?;
         let opened = receiver.recv_timeout(limit);
-        opened.unwrap_or_else(|_| Err(timed_out()))
+        let opened = opened.unwrap_or_else(|_| Err(timed_out()));
+        if opened.as_ref().is_err_and(is_refusal) {
+            self.refused.store(true, Relaxed);
+        }
+        opened
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -86,6 +108,12 @@ impl Driver {
         connection.set_read_timeout(self.read_timeout)?;
         connection.set_write_timeout(self.write_timeout)
     }
+}
+
+/// Whether it is about a login. The driver puts what each node said in one text.
+fn is_refusal(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::AuthenticationFailed
+        || error.to_string().contains("AuthenticationFailed")
 }
 
 /// The driver's client for these settings.

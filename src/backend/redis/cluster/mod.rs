@@ -8,6 +8,8 @@
 //! Invariants:
 //! - A node's connection that failed is closed at once. Where it failed under commands the
 //!   lease is broken then, so that the pool looks at its other connections too.
+//! - A lease whose login at a further node is refused is broken, and no other tries one until a
+//!   new connection was made: a wrong password is not tried once for each command.
 //! - The map is only a guess that saves a redirection: a server that has not the slot says so
 //!   and does nothing.
 //! - Only [`driver`] and this folder know that there are several nodes.
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redis::cluster::ClusterClient;
+use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::{RedisResult, Value, cmd};
 
 use super::config::{Address, Topology};
@@ -41,7 +43,7 @@ pub(super) use map::Shared;
 /// What a lease of a Cluster has open.
 pub(super) struct Cluster {
     nodes: Vec<Node>,
-    pub(super) driver: Driver,
+    driver: Driver,
 }
 
 /// A connection to one node.
@@ -64,6 +66,21 @@ impl Cluster {
         self.position(address).is_some()
     }
 
+    /// The driver's own connection. It is opened within this time and the connect timeout where it
+    /// is not, unless what is open is lost: then the lease is at an end, and logging in is the
+    /// business of who connects anew, which pauses where a login is refused.
+    pub(super) fn driver(
+        &mut self,
+        limit: Option<Duration>,
+    ) -> RedisResult<&mut ClusterConnection> {
+        if !self.driver.is_opened() {
+            for node in &mut self.nodes {
+                cmd("PING").exec(&mut node.connection)?;
+            }
+        }
+        self.driver.get(limit)
+    }
+
     /// A node to ask what any of them knows.
     pub(super) fn any(&mut self) -> RedisResult<&mut redis::Connection> {
         let first = self.nodes.first_mut();
@@ -76,7 +93,8 @@ impl Redis {
     pub(super) fn connect_cluster(&self, client: ClusterClient) -> Result<RedisConnection, Error> {
         let deadline = moment_in(self.config.connect_timeout);
         let node = self.first_node(deadline)?;
-        let driver = Driver::new(client, &self.config);
+        self.refused.store(false, Ordering::Relaxed);
+        let driver = Driver::new(client, Arc::clone(&self.refused), &self.config);
         let inner = Inner::Cluster(Box::new(Cluster {
             nodes: vec![node],
             driver,
@@ -196,7 +214,16 @@ impl Redis {
         let limit = limit
             .unwrap_or(Duration::MAX)
             .min(self.config.connect_timeout);
-        let connection = self.dial(address, moment_in(limit))?;
+        if self.refused.load(Ordering::Relaxed) {
+            let message = "a login was refused just now, and is not tried again here";
+            let error = Error::new(ErrorKind::Authentication, Phase::Connect, message);
+            return Err(error.with_endpoint(address.to_string()));
+        }
+        let connection = self.dial(address, moment_in(limit)).inspect_err(|error| {
+            if error.kind() == ErrorKind::Authentication {
+                self.refused.store(true, Ordering::Relaxed);
+            }
+        })?;
         cluster.nodes.push(Node {
             address: address.clone(),
             connection,

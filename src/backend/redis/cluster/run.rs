@@ -22,7 +22,7 @@ use crate::backend::redis::operation::RedisCommand;
 use crate::backend::redis::reply::Reply;
 use crate::backend::redis::timed::Timed;
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind as Kind};
 use crate::operation::Outcome;
 
 /// How often a command is sent on, or asked to come again, before its caller is told.
@@ -221,7 +221,9 @@ impl Redis {
                 }),
                 Err(error) => {
                     self.map.doubt();
-                    let others = !cluster.nodes.is_empty();
+                    let refused = error.kind() == Kind::Authentication;
+                    group.ended |= refused;
+                    let others = !refused && !cluster.nodes.is_empty();
                     let error = if others { unreachable(&error) } else { error };
                     for errand in errands {
                         let outcome = Outcome::NotExecuted(error.clone());

@@ -65,7 +65,7 @@ impl Redis {
         if let Inner::Cluster(cluster) = &mut conn.inner {
             let config = &self.config;
             let limit = deadline.remaining_within(config.connect_timeout);
-            let connection = cluster.driver.get_within(limit)?;
+            let connection = cluster.driver(Some(limit))?;
             connection.set_read_timeout(wanted(deadline, config.read_timeout, share)?)?;
             connection.set_write_timeout(wanted(deadline, config.write_timeout, share)?)?;
         }
