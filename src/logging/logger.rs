@@ -15,8 +15,9 @@ use crate::error::{Error, ErrorKind, Phase};
 
 /// Drivers whose records below `info` can bear values, at which they are cut off whatever the
 /// level: `tokio_postgres` prints statements and parameters at `debug` (`src/query.rs`,
-/// `src/simple_query.rs`), `ureq_proto` heads of requests (`src/client/mod.rs`) and `rustls` what
-/// was said in a handshake; the others for what they may print some day.
+/// `src/simple_query.rs`), `ureq` addresses with their queries (`src/run.rs`), `ureq_proto` heads
+/// of requests (`src/client/mod.rs`) and `rustls` what was said in a handshake; the others for
+/// what they may print some day.
 const DRIVERS: [&str; 9] = [
     "bson",
     "mongodb",

@@ -18,10 +18,11 @@
 //! # Drivers
 //!
 //! Drivers log through the same facade, and below `info` some print what must not be in a log:
-//! `tokio_postgres` statements and their parameters, `ureq_proto` heads of requests with logins
-//! and tokens, `rustls` what was said in a handshake. The logger of [`init_from_env`] writes
-//! nothing of drivers below `info`. In a program with a logger of its own Millpond has no say:
-//! give that logger a filter which keeps these targets at `info`, as with `env_logger`
+//! `tokio_postgres` statements and their parameters, `ureq` addresses with their queries,
+//! `ureq_proto` heads of requests with logins and tokens, `rustls` what was said in a handshake.
+//! The logger of [`init_from_env`] writes nothing of drivers below `info`. In a program with a
+//! logger of its own Millpond has no say: give that logger a filter which keeps these targets at
+//! `info`, as with `env_logger`
 //!
 //! ```text
 //! RUST_LOG=debug,bson=info,mongodb=info,postgres=info,r2d2=info,redis=info,rustls=info,tokio_postgres=info,ureq=info,ureq_proto=info

@@ -27,8 +27,9 @@
 //! and their folders with them.
 //!
 //! **What they keep secret.** Each password, token and key begins with [`MARK`] (see
-//! [`secret!`]). `TESTBED_TRACE=DIR` writes the log of each test process, at trace level, into a
-//! file there; the program `find-secrets` looks for the mark in all of them.
+//! [`secret!`]), and so do values that tests send ([`value`], [`number`]). `TESTBED_TRACE=DIR`
+//! writes the log of each test process, at trace level, into a file there, and what tests
+//! [`keep`]; the program `find-secrets` looks for the mark in all of them.
 //!
 //! Linux only: it stands on `/proc`, `setpriv` and parent-death signals.
 
@@ -41,6 +42,7 @@ mod folder;
 mod locate;
 mod mongo;
 mod nginx;
+mod pace;
 mod pgbouncer;
 mod ports;
 mod postgres;
@@ -58,13 +60,14 @@ pub use ca::{Ca, Identity, Issue};
 pub use error::Error;
 pub use mongo::{Mongo, MongoBuilder, MongoMember};
 pub use nginx::{Nginx, NginxBuilder};
+pub use pace::Pace;
 pub use pgbouncer::PgBouncer;
 pub use ports::refused_port;
 pub use postgres::{Postgres, PostgresBuilder};
 pub use prometheus::{Prometheus, promtool};
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisBuilder, RedisCluster, RedisSentinel};
-pub use secrets::{MARK, bears_mark};
+pub use secrets::{MARK, bears_mark, number, value, what, which};
 pub use servers::Servers;
 pub use silent::{BlackHole, Silent};
-pub use trace::listen;
+pub use trace::{keep, listen, trace};

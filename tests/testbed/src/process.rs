@@ -71,7 +71,7 @@ struct State {
 impl Daemon {
     /// Starts the server and waits until it answers.
     pub(crate) fn start(launch: Launch) -> Result<Self, Error> {
-        crate::trace::start();
+        crate::trace::trace();
         let daemon = Self {
             launch,
             state: Mutex::default(),

@@ -1,10 +1,12 @@
 //! The log of each test process, at trace level, into a file of its own.
 //!
 //! `TESTBED_TRACE=DIR` asks for it. The logger is installed when the first server is started:
-//! before that no secret of a server can be on its way. A process that has a logger by then keeps
-//! it. Each record is written by itself, as a test may be killed.
+//! before that no secret of a server can be on its way. A process that starts none, and sends
+//! marked values all the same, asks for it by [`trace`]. One that has a logger by then keeps it;
+//! what that writes can be added by [`keep`]. Each record is written by itself, as a test may be
+//! killed.
 //!
-//! Two drivers are kept to `info`, as Millpond's guide asks of every logger.
+//! Some targets of drivers are kept to `info`, as Millpond's guide asks of every logger.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -16,9 +18,9 @@ use std::{env, process};
 use log::kv::{self, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// `tokio_postgres` prints each statement with its parameters, `ureq_proto` each head that it
-/// sends, tokens and all.
-const KEPT_TO_INFO: [&str; 2] = ["tokio_postgres", "ureq_proto"];
+/// `tokio_postgres` prints each statement with its parameters, `ureq` each address with its query,
+/// `ureq_proto` each head that it sends, tokens and all.
+const KEPT_TO_INFO: [&str; 3] = ["tokio_postgres", "ureq", "ureq_proto"];
 
 struct Trace {
     file: Option<File>,
@@ -27,10 +29,33 @@ struct Trace {
 static TRACE: LazyLock<Trace> = LazyLock::new(Trace::open);
 static LISTENER: OnceLock<&'static dyn Log> = OnceLock::new();
 
-/// Installs the logger, if it is asked for.
-pub(crate) fn start() {
-    if TRACE.file.is_some() {
+/// Installs the logger, if `TESTBED_TRACE` asks for it, and says whether it does.
+///
+/// # Panics
+/// If its file cannot be made.
+pub fn trace() -> bool {
+    let asked = TRACE.file.is_some();
+    if asked {
         install();
+    }
+    asked
+}
+
+/// Adds what something else wrote to what is searched, if `TESTBED_TRACE` asks for it: a program
+/// that a test started, the audit log, a page of the exporter.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn keep(what: &str, written: impl AsRef<[u8]>) {
+    if let Some(file) = &TRACE.file {
+        let text = [what.as_bytes(), b":\n", written.as_ref(), b"\n"].concat();
+        write(file, &text);
+    }
+}
+
+fn write(mut file: &File, text: &[u8]) {
+    if let Err(error) = file.write_all(text) {
+        panic!("TESTBED_TRACE: {error}");
     }
 }
 
@@ -76,7 +101,7 @@ impl Log for Trace {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if let Some(mut file) = self.file.as_ref()
+        if let Some(file) = &self.file
             && is_traced(record.metadata())
         {
             let mut line = Line(format!(
@@ -88,9 +113,7 @@ impl Log for Trace {
             // Neither the visitor nor writing to a string fails.
             let _ = record.key_values().visit(&mut line);
             line.0.push('\n');
-            if let Err(error) = file.write_all(line.0.as_bytes()) {
-                panic!("TESTBED_TRACE: {error}");
-            }
+            write(file, line.0.as_bytes());
         }
         if let Some(listener) = LISTENER.get() {
             listener.log(record);
