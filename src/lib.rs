@@ -198,6 +198,7 @@ pub mod security;
 #[cfg(all(feature = "batch", feature = "redis"))]
 pub mod shared_queue;
 mod sync;
+mod threads;
 
 #[cfg(feature = "http")]
 pub use backend::http::{Http, HttpConfig, HttpConnection, HttpRequest, HttpResponse};

@@ -73,7 +73,7 @@ impl<B: Backend> View<B> {
     pub(crate) fn admit(&self) -> Option<Pass> {
         let roster = self.fleet.0.roster.load();
         let (mut probe, mut all_closed) = (None, true);
-        for endpoint in roster.group(self.wanted) {
+        for endpoint in roster.group(self.wanted).iter() {
             match endpoint.pool.admit() {
                 Ok(pass) if !pass.is_probe() => return Some(pass),
                 Ok(pass) => probe = Some(pass),

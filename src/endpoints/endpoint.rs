@@ -1,17 +1,17 @@
 //! One server of a fleet: its pool, and what the fleet knows of it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use super::balance::{Field, Member};
-use super::latency::Latency;
+use super::balance::Figures;
 use crate::backend::Backend;
-use crate::clock::{Clock, NEVER, Ticks, after};
+use crate::clock::{NEVER, Ticks, after};
 use crate::error::{Error, ErrorKind, Phase};
-use crate::pool::Pool;
+use crate::pool::{Pool, Tally};
 
 /// The share of its traffic that an endpoint gets at the beginning of its slow start.
 const FIRST_SHARE: f64 = 0.1;
@@ -19,24 +19,42 @@ const FIRST_SHARE: f64 = 0.1;
 pub(crate) struct Endpoint<B: Backend> {
     pub(super) name: Arc<str>,
     pub(crate) pool: Pool<B>,
-    pub(super) weight: f64,
+    /// What strategies see of it.
+    pub(super) figures: Arc<Figures>,
     /// Its slow start: from when until when; both 0 when there is none.
     warming: [AtomicU64; 2],
-    gauge: CachePadded<Gauge>,
+    /// Operations that failed without a success in between.
+    failures: CachePadded<AtomicU32>,
     /// When it was last asked what it is; [`NEVER`] while it is being asked.
     asked_at: AtomicU64,
 }
 
-/// What each operation writes.
-#[derive(Default)]
-struct Gauge {
-    latency: Latency,
-    /// Failures without a success in between.
-    failures: AtomicU32,
+/// The endpoints that some traffic may go to.
+pub(super) struct Group<B: Backend> {
+    endpoints: Vec<Arc<Endpoint<B>>>,
+    /// Of each, by place: strategies get at them by fewer steps than through the endpoints.
+    pub(super) figures: Vec<Arc<Figures>>,
 }
 
-/// The endpoints that some traffic may go to.
-pub(super) type Group<B> = Vec<Arc<Endpoint<B>>>;
+impl<B: Backend> Group<B> {
+    pub(super) fn of(endpoints: Vec<Arc<Endpoint<B>>>) -> Self {
+        let figures = endpoints.iter();
+        let figures = figures.map(|endpoint| Arc::clone(&endpoint.figures));
+        Self {
+            figures: figures.collect(),
+            endpoints,
+        }
+    }
+}
+
+impl<B: Backend> Deref for Group<B> {
+    type Target = [Arc<Endpoint<B>>];
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.endpoints
+    }
+}
 
 /// Whether such an error speaks against the server and not against the operation.
 fn speaks_against_server(error: &Error) -> bool {
@@ -51,13 +69,20 @@ fn speaks_against_server(error: &Error) -> bool {
 }
 
 impl<B: Backend> Endpoint<B> {
-    pub(super) fn new(name: Arc<str>, pool: Pool<B>, weight: f64) -> Self {
+    /// An endpoint whose pool counts its callers in this tally.
+    pub(super) fn new(name: Arc<str>, pool: Pool<B>, callers: Arc<Tally>, weight: f64) -> Self {
+        let figures = Arc::new(Figures {
+            name: Arc::clone(&name),
+            weight,
+            callers,
+            latency: CachePadded::default(),
+        });
         Self {
             name,
             pool,
-            weight,
+            figures,
             warming: [const { AtomicU64::new(0) }; 2],
-            gauge: CachePadded::default(),
+            failures: CachePadded::default(),
             asked_at: AtomicU64::new(0),
         }
     }
@@ -80,7 +105,7 @@ impl<B: Backend> Endpoint<B> {
 
     /// From now on its share of the traffic grows over this time.
     pub(super) fn start_slowly(&self, over: Duration, now: Ticks) {
-        self.gauge.failures.store(0, Relaxed);
+        self.failures.store(0, Relaxed);
         self.warming[0].store(now, Relaxed);
         let until = if over.is_zero() { 0 } else { after(now, over) };
         self.warming[1].store(until, Relaxed);
@@ -108,9 +133,9 @@ impl<B: Backend> Endpoint<B> {
 
     /// An operation that ended now was answered after so long.
     pub(super) fn answered(&self, took: Ticks, now: Ticks) {
-        self.gauge.latency.observe(took, now);
-        if self.gauge.failures.load(Relaxed) != 0 {
-            self.gauge.failures.store(0, Relaxed);
+        self.figures.latency.observe(took, now);
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
         }
     }
 
@@ -123,40 +148,12 @@ impl<B: Backend> Endpoint<B> {
         }
         // What fails at once must not look fast.
         if error.kind() == ErrorKind::DeadlineExceeded {
-            self.gauge.latency.observe(took, now);
+            self.figures.latency.observe(took, now);
         }
-        Some(self.gauge.failures.fetch_add(1, Relaxed) + 1)
+        Some(self.failures.fetch_add(1, Relaxed) + 1)
     }
 
     pub(super) fn failures(&self) -> u32 {
-        self.gauge.failures.load(Relaxed)
-    }
-}
-
-impl<B: Backend> Member for Endpoint<B> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn callers(&self) -> u32 {
-        self.pool.callers()
-    }
-
-    fn latency(&self) -> Option<Duration> {
-        self.gauge.latency.read(|| Clock::System.coarse())
-    }
-}
-
-impl<B: Backend> Field for Group<B> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn at(&self, place: usize) -> &dyn Member {
-        &*self[place]
+        self.failures.load(Relaxed)
     }
 }

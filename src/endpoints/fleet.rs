@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
-use super::balance::{Balance, Member as _};
+use super::balance::Balance;
 use super::builder::FleetBuilder;
 use super::ejection::Ejection;
 use super::endpoint::Endpoint;
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::health::Health;
 use crate::keeper::{Membership, crew};
-use crate::pool::{Builder, Pool, State};
+use crate::pool::{Builder, Pool, State, Tally};
 use crate::recovery::{Budget, RetryPolicy, seconds};
 
 /// Configures the pool of each endpoint.
@@ -184,9 +184,10 @@ impl<B: Backend> Inner<B> {
     /// An endpoint with a pool of its own, which connects in the background.
     pub(super) fn endpoint(&self, manager: B, weight: f64) -> Endpoint<B> {
         let name: Arc<str> = manager.endpoint().into();
-        let pool = (self.settings)(Builder::new()).for_fleet();
+        let callers = Arc::new(Tally::new());
+        let pool = (self.settings)(Builder::new()).tallied(Arc::clone(&callers));
         let pool = pool.name(format!("{}@{name}", self.name));
-        Endpoint::new(name, pool.build_unchecked(manager), weight)
+        Endpoint::new(name, pool.build_unchecked(manager), callers, weight)
     }
 }
 
@@ -224,7 +225,7 @@ impl<B: Backend> Fleet<B> {
                 lag: service.lag,
                 endpoint: Arc::clone(&endpoint.name),
                 pool: health.pool,
-                weight: endpoint.weight,
+                weight: endpoint.figures.weight,
                 share: if ejected.is_some() {
                     0.0
                 } else {
@@ -233,7 +234,7 @@ impl<B: Backend> Fleet<B> {
                 ejected,
                 ejections,
                 failures: endpoint.failures(),
-                latency: endpoint.latency(),
+                latency: endpoint.figures.latency.read(now),
                 health: health.health,
                 state: endpoint.pool.state(),
             }

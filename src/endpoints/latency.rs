@@ -37,13 +37,13 @@ impl Latency {
         self.cost.store(cost.to_bits(), Relaxed);
     }
 
-    /// The average by now; whose time is only asked for if there is one.
-    pub(super) fn read(&self, now: impl FnOnce() -> Ticks) -> Option<Duration> {
+    /// The average by now.
+    pub(super) fn read(&self, now: Ticks) -> Option<Duration> {
         let cost = f64::from_bits(self.cost.load(Relaxed));
         if cost <= 0.0 {
             return None;
         }
-        let passed = now().saturating_sub(self.at.load(Relaxed));
+        let passed = now.saturating_sub(self.at.load(Relaxed));
         Duration::try_from_secs_f64(cost * weight(passed) / 1e9).ok()
     }
 }
@@ -57,21 +57,18 @@ mod tests {
     #[test]
     fn a_peak_counts_at_once_and_is_forgotten_slowly() {
         let latency = Latency::default();
-        assert_eq!(latency.read(|| 0), None);
+        assert_eq!(latency.read(0), None);
         for second in 1..20 {
             latency.observe(1000, second * SECOND);
         }
-        assert_eq!(latency.read(|| 19 * SECOND), Some(Duration::from_micros(1)));
+        assert_eq!(latency.read(19 * SECOND), Some(Duration::from_micros(1)));
         latency.observe(50_000, 20 * SECOND);
-        assert_eq!(
-            latency.read(|| 20 * SECOND),
-            Some(Duration::from_micros(50))
-        );
+        assert_eq!(latency.read(20 * SECOND), Some(Duration::from_micros(50)));
         latency.observe(1000, 21 * SECOND);
-        let soon = latency.read(|| 21 * SECOND).expect("known").as_nanos();
+        let soon = latency.read(21 * SECOND).expect("known").as_nanos();
         assert!((40_000..50_000).contains(&soon), "{soon}");
         // Nothing heard: it deserves another try.
-        let later = latency.read(|| 81 * SECOND).expect("known").as_nanos();
+        let later = latency.read(81 * SECOND).expect("known").as_nanos();
         assert!(later < 500, "{later}");
     }
 }

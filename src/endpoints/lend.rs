@@ -15,7 +15,7 @@ use super::fleet::Inner;
 use super::roles::{FIRST_ANSWERS, Wanted};
 use super::roster::Roster;
 use crate::backend::Backend;
-use crate::clock::Clock;
+use crate::clock::{Clock, Ticks};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::pool::PooledConnection;
@@ -131,8 +131,9 @@ impl<B: Backend> Inner<B> {
     ) -> Option<PooledConnection<B>> {
         let roster = self.roster.load();
         let group = roster.group(wanted);
-        let place = self.choose(group)?;
-        group[place].pool.try_get_at(location)
+        let now = Clock::System.coarse();
+        let place = self.choose(group, now)?;
+        group[place].pool.try_get_at(location, now)
     }
 
     #[cold]
@@ -154,32 +155,40 @@ impl<B: Backend> Inner<B> {
         Ok(lent.lease)
     }
 
-    /// The place of the one to ask first.
+    /// The place of the one to ask first at this moment on the coarse clock.
     #[inline]
-    fn choose(&self, group: &Group<B>) -> Option<usize> {
+    fn choose(&self, group: &Group<B>, now: Ticks) -> Option<usize> {
         match group.len() {
             0 => None,
             1 => Some(0),
-            count => {
-                let place = self.balance.pick(&Candidates::new(group)) % count;
+            _ => {
+                let place = self.pick(group, now);
                 if group[place].is_warm() {
                     Some(place)
                 } else {
-                    Some(self.reconsider(group, place))
+                    Some(self.reconsider(group, place, now))
                 }
             }
         }
     }
 
+    /// The place of the one that the strategy picks.
+    #[inline]
+    fn pick(&self, group: &Group<B>, now: Ticks) -> usize {
+        let place = self.balance.pick(&Candidates::new(&group.figures, now));
+        let count = group.len();
+        // Not always: a division costs a tenth of a lease.
+        if place < count { place } else { place % count }
+    }
+
     /// The one that was picked starts slowly: often enough it is to be another one.
     #[cold]
-    fn reconsider(&self, group: &Group<B>, mut place: usize) -> usize {
-        let now = Clock::System.coarse();
+    fn reconsider(&self, group: &Group<B>, mut place: usize, now: Ticks) -> usize {
         for _ in 0..SECOND_THOUGHTS {
             if fastrand::f64() < group[place].share(now) {
                 return place;
             }
-            place = self.balance.pick(&Candidates::new(group)) % group.len();
+            place = self.pick(group, now);
         }
         let turn = fastrand::usize(..group.len());
         let places = (0..group.len()).map(|step| (turn + step) % group.len());
@@ -189,7 +198,7 @@ impl<B: Backend> Inner<B> {
 
     /// All of them in the order in which to ask: the pick first, those that were tried last.
     fn order<'a>(&self, group: &'a Group<B>, ask: &Ask<'_, B>) -> Vec<&'a Arc<Endpoint<B>>> {
-        let Some(place) = self.choose(group) else {
+        let Some(place) = self.choose(group, Clock::System.coarse()) else {
             return Vec::new();
         };
         let mut rest: Vec<usize> = (0..group.len()).filter(|other| *other != place).collect();
@@ -292,7 +301,7 @@ impl<B: Backend> Inner<B> {
     /// An idle connection of this endpoint, where those that are just being checked count.
     fn take_idle(endpoint: &Endpoint<B>, ask: &Ask<'_, B>) -> Option<PooledConnection<B>> {
         let pool = &endpoint.pool;
-        if let Some(lease) = pool.try_get_at(ask.location) {
+        if let Some(lease) = pool.try_get_at(ask.location, Clock::System.coarse()) {
             return Some(lease);
         }
         if pool.is_in_doubt() || pool.state().in_care == 0 {
@@ -362,11 +371,12 @@ impl<B: Backend> Inner<B> {
     ) -> Result<Lent<B>, InVain> {
         let roster = self.roster.load();
         let group = roster.group(wanted);
-        if let Some(endpoint) = self.choose(group).map(|place| &group[place])
+        let now = Clock::System.coarse();
+        if let Some(endpoint) = self.choose(group, now).map(|place| &group[place])
             && !tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
             && !deadline.is_over()
             && let Ok(pass) = endpoint.pool.admit()
-            && let Some(lease) = endpoint.pool.try_get_at(location)
+            && let Some(lease) = endpoint.pool.try_get_at(location, now)
         {
             let endpoint = Arc::clone(endpoint);
             return Ok(Lent {

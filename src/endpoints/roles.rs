@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, Group};
+use super::endpoint::Endpoint;
 use super::fleet::Inner;
 use super::roster::{Control, Listed};
 use crate::backend::{Backend, Role, Service};
@@ -133,7 +133,7 @@ impl<B: Backend> Control<B> {
     }
 
     /// Who takes the writes.
-    pub(super) fn writers(&mut self) -> Group<B> {
+    pub(super) fn writers(&mut self) -> Vec<Arc<Endpoint<B>>> {
         // Backwards, since of equal ones the last is taken, and it is to be the first.
         let primaries = self.members.iter().rev();
         let primaries = primaries.filter(|listed| listed.known.is_primary());
@@ -162,13 +162,13 @@ impl<B: Backend> Control<B> {
     }
 
     /// Who may be read from; nobody while none is known to be fit and some have not been asked.
-    pub(super) fn readers(&self) -> Group<B> {
+    pub(super) fn readers(&self) -> Vec<Arc<Endpoint<B>>> {
         let serving = || {
             self.members
                 .iter()
                 .filter(|listed| !listed.standing.is_ejected())
         };
-        let pick = |fit: &dyn Fn(&Listed<B>) -> bool| -> Group<B> {
+        let pick = |fit: &dyn Fn(&Listed<B>) -> bool| -> Vec<_> {
             let fit = serving().filter(|listed| fit(listed));
             fit.map(|listed| Arc::clone(&listed.endpoint)).collect()
         };
@@ -209,7 +209,7 @@ impl<B: Backend> Inner<B> {
         };
         let searching = roster.writers.is_empty() || !roster.writers.iter().all(sure);
         let pause = ticks(if searching { SEARCH } else { USUAL });
-        for endpoint in &roster.all {
+        for endpoint in roster.all.iter() {
             if !endpoint.may_be_asked(now, pause) {
                 continue;
             }
@@ -305,7 +305,7 @@ enum Answer {
 fn ask<B: Backend>(endpoint: &Endpoint<B>) -> Answer {
     let pool = &endpoint.pool;
     let place = Location::caller();
-    let lease = match pool.try_get_at(place) {
+    let lease = match pool.try_get_at(place, Clock::System.coarse()) {
         Some(lease) => Some(lease),
         None if pool.is_cut_off() => return Answer::Silent,
         None => pool.queue(PATIENCE, place, false).ok().flatten(),

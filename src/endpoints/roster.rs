@@ -48,10 +48,10 @@ impl<B: Backend> Control<B> {
         let all = self.members.iter();
         let serving = all.clone().filter(|listed| !listed.standing.is_ejected());
         Roster {
-            serving: serving.map(|listed| Arc::clone(&listed.endpoint)).collect(),
-            all: all.map(|listed| Arc::clone(&listed.endpoint)).collect(),
-            writers,
-            readers,
+            serving: Group::of(serving.map(|listed| Arc::clone(&listed.endpoint)).collect()),
+            all: Group::of(all.map(|listed| Arc::clone(&listed.endpoint)).collect()),
+            writers: Group::of(writers),
+            readers: Group::of(readers),
         }
     }
 
@@ -65,10 +65,10 @@ impl<B: Backend> Control<B> {
 impl<B: Backend> Roster<B> {
     pub(super) fn empty() -> Self {
         Self {
-            all: Vec::new(),
-            serving: Vec::new(),
-            writers: Vec::new(),
-            readers: Vec::new(),
+            all: Group::of(Vec::new()),
+            serving: Group::of(Vec::new()),
+            writers: Group::of(Vec::new()),
+            readers: Group::of(Vec::new()),
         }
     }
 

@@ -10,11 +10,11 @@ use r2d2::{Extensions, ManageConnection};
 use super::counters::CloseReason;
 use super::entry::Entry;
 use super::shared::Shared;
-use super::threads;
 use crate::backend::Traffic;
 use crate::clock::{Ticks, between};
 use crate::error::Error;
 use crate::record::Place;
+use crate::threads;
 
 /// A connection taken out of a pool. It derefs to the manager's connection, and
 /// goes back when dropped; dropped by a panic, it is closed instead.

@@ -1,21 +1,22 @@
 //! What a fleet asks one of its pools: a lease without waiting, a place in line for a while,
-//! and how busy and how well the pool is.
+//! and how well the pool is. How busy it is, the pool tells by a [`Tally`].
 
 use std::panic::Location;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use r2d2::ManageConnection;
 
-use super::{Builder, Pool, PooledConnection};
+use super::{Builder, Pool, PooledConnection, Tally};
+use crate::clock::Ticks;
 use crate::error::Error;
 use crate::recovery::RetryPolicy;
 
 impl<M: ManageConnection> Builder<M> {
-    /// Has the pool count its leases as they come and go, which costs two atomic operations each;
-    /// a look at all slots would cost their number.
-    pub(crate) fn for_fleet(mut self) -> Self {
-        self.settings.counts_leases = true;
+    /// Has the pool count its callers as they come and go; a look at all slots would cost their
+    /// number.
+    pub(crate) fn tallied(mut self, tally: Arc<Tally>) -> Self {
+        self.settings.tally = Some(tally);
         self
     }
 
@@ -31,14 +32,16 @@ impl<M: ManageConnection> Builder<M> {
 }
 
 impl<M: ManageConnection> Pool<M> {
-    /// [`try_get`](Self::try_get), for a caller at this place in the program.
+    /// [`try_get`](Self::try_get), for a caller at this place in the program, at this moment on
+    /// the coarse clock.
     #[inline]
     pub(crate) fn try_get_at(
         &self,
         location: &'static Location<'static>,
+        now: Ticks,
     ) -> Option<PooledConnection<M>> {
         let shared = &self.0.shared;
-        let now = shared.lease_time();
+        let now = shared.lease_time_at(now);
         let entry = shared.take(now)?;
         shared.lease(entry, location, now, now).ok()
     }
@@ -56,16 +59,6 @@ impl<M: ManageConnection> Pool<M> {
     /// Why nothing was to be had here for so long.
     pub(crate) fn why_none(&self, waited: Duration) -> Error {
         self.0.shared.timed_out(waited)
-    }
-
-    /// How many callers hold a connection or wait for one, of a pool that
-    /// [counts them](Builder::for_fleet).
-    #[inline]
-    pub(crate) fn callers(&self) -> u32 {
-        let shared = &self.0.shared;
-        let leases = shared.leases.as_ref();
-        let leases = leases.map_or(0, |leases| leases.load(Ordering::Relaxed));
-        leases + shared.exchange.waiting() as u32
     }
 
     /// Whether the server has yet to show that it is well, and will be asked.

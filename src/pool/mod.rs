@@ -50,9 +50,9 @@ mod sampling;
 mod settings;
 mod shared;
 mod state;
+mod tally;
 #[cfg(test)]
 mod tests;
-mod threads;
 mod upkeep;
 mod waiting;
 mod work;
@@ -66,6 +66,7 @@ pub use self::builder::Builder;
 pub use self::counters::{CloseReason, PoolMetrics};
 pub use self::lease::{ConnectionInfo, PooledConnection};
 pub use self::state::{Holder, State};
+pub(crate) use self::tally::Tally;
 
 use r2d2::ManageConnection;
 

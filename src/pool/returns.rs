@@ -23,8 +23,8 @@ impl<M: ManageConnection> Shared<M> {
     pub(super) fn give_back(mut entry: Box<Entry<M>>) {
         let tether = Arc::clone(&entry.place.tether);
         let shared = &tether.shared;
-        if let Some(leases) = &shared.leases {
-            leases.fetch_sub(1, Ordering::Relaxed);
+        if let Some(tally) = &shared.settings.tally {
+            tally.remove();
         }
         let now = if entry.sampling.is_timed() {
             shared.end_timed_lease(&mut entry)

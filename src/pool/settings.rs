@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use r2d2::{CustomizeConnection, HandleError, ManageConnection, NopConnectionCustomizer};
 
-use super::Reset;
+use super::{Reset, Tally};
 use crate::event::HandleEvent;
 use crate::recovery::{Breaker, RetryPolicy};
 
@@ -34,8 +34,8 @@ pub(super) struct Settings<M: ManageConnection> {
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) health_check_interval: Option<Duration>,
     pub(super) read_only: bool,
-    /// Whether leases are counted for a fleet.
-    pub(super) counts_leases: bool,
+    /// Where callers are counted, if a fleet wants to know at a glance how many there are.
+    pub(super) tally: Option<Arc<Tally>>,
     pub(super) metrics: bool,
     pub(super) response_time_window: u32,
     pub(super) error_rate_window: u32,
@@ -75,7 +75,7 @@ impl<M: ManageConnection> Default for Settings<M> {
             keepalive_interval: Some(Duration::from_secs(60)),
             health_check_interval: Some(Duration::from_secs(60)),
             read_only: false,
-            counts_leases: false,
+            tally: None,
             metrics: true,
             response_time_window: 1000,
             error_rate_window: 1000,

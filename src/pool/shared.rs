@@ -20,12 +20,13 @@ use super::ledger::{Care, Ledger};
 use super::pulse::Pulse;
 use super::requests::Requests;
 use super::settings::Settings;
-use super::threads;
+use super::tally::Tally;
 use crate::clock::{Clock, Ticks, after, between, ticks};
 use crate::error::Error;
 use crate::event::{CheckoutEvent, TimeoutEvent};
 use crate::keeper::Membership;
 use crate::recovery::{Budget, Circuit};
+use crate::threads;
 
 /// For how long a check counts for the lease that it was made for, which another
 /// thread may have to be woken up for.
@@ -49,8 +50,6 @@ pub(super) struct Shared<M: ManageConnection> {
     pub(super) pulse: Pulse,
     pub(super) budget: Budget,
     pub(super) circuit: Arc<Circuit>,
-    /// Leases that are out, where a fleet wants to know at a glance.
-    pub(super) leases: Option<CachePadded<AtomicU32>>,
     pub(super) membership: OnceLock<Membership>,
 }
 
@@ -114,7 +113,6 @@ impl<M: ManageConnection> Shared<M> {
             }),
             budget: Budget::default(),
             circuit: Arc::new(Circuit::new(settings.breaker.clone())),
-            leases: settings.counts_leases.then(CachePadded::default),
             pulse: Pulse::new(settings.health_check_interval, clock.now()),
             membership: OnceLock::new(),
             manager,
@@ -240,8 +238,8 @@ impl<M: ManageConnection> Shared<M> {
         entry.uses += 1;
         *entry.user.get_mut() = thread;
         let id = entry.id;
-        if let Some(leases) = &self.leases {
-            leases.fetch_add(1, Ordering::Relaxed);
+        if let Some(tally) = &self.settings.tally {
+            tally.add();
         }
         let mut lease = PooledConnection::new(entry);
         if let Some(hook) = &self.settings.before_lease {
@@ -285,6 +283,7 @@ impl<M: ManageConnection> Shared<M> {
         location: &'static Location<'static>,
         for_operation: bool,
     ) -> Result<Option<PooledConnection<M>>, Error> {
+        let _counted = self.settings.tally.as_deref().map(Tally::count_in);
         let started = self.clock.now();
         let deadline = after(started, timeout);
         let me = threads::current();
@@ -362,8 +361,14 @@ impl<M: ManageConnection> Shared<M> {
     /// to know exactly.
     #[inline]
     pub(super) fn lease_time(&self) -> Ticks {
+        self.lease_time_at(self.clock.coarse())
+    }
+
+    /// The same at this moment on the coarse clock.
+    #[inline]
+    pub(super) fn lease_time_at(&self, coarse: Ticks) -> Ticks {
         if self.settings.event_handler.is_none() {
-            self.clock.coarse()
+            coarse
         } else {
             self.clock.now()
         }

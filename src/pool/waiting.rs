@@ -13,10 +13,10 @@ use super::entry::Entry;
 use super::exchange::Gate;
 use super::shared::Shared;
 use super::state::{Holder, State};
-use super::threads;
 use crate::clock::{NEVER, Ticks, after, between};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::record::Place;
+use crate::threads;
 
 /// How many holders a message names.
 const NAMED_HOLDERS: usize = 5;

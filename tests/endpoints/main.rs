@@ -5,6 +5,7 @@ mod batches;
 mod batches_follow;
 #[path = "../book/mod.rs"]
 mod book;
+mod callers;
 mod distribution;
 mod failover;
 mod load;

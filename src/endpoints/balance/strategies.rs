@@ -1,27 +1,52 @@
 //! The strategies that come with the library.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
-
 use super::{Balance, Candidate, Candidates};
+use crate::sync::AtomicU64;
+use crate::threads::{Stripe, Stripes};
 
-/// One after the other.
-#[derive(Debug, Default)]
-pub struct RoundRobin(CachePadded<AtomicUsize>);
+/// How many turns were taken, by stripe, so that threads do not wait for each other.
+#[derive(Debug)]
+struct Turns(Stripes<AtomicU64>);
+
+impl Turns {
+    /// Threads of one stripe after the other begin so far apart.
+    fn apart(step: u64) -> Self {
+        let begin = |stripe| AtomicU64::new(step.wrapping_mul(stripe as u64));
+        Self(Stripes::new(begin))
+    }
+
+    /// This thread's turn, which next time is another by so much.
+    #[inline]
+    fn take(&self, step: u64) -> u64 {
+        let stripe = Stripe::own();
+        stripe.add(self.0.of(stripe), step)
+    }
+}
+
+/// One after the other. Each thread goes round by itself, and the next thread begins with the
+/// next endpoint. (Of many threads, beyond the first sixteen, some go round together.)
+#[derive(Debug)]
+pub struct RoundRobin(Turns);
 
 impl RoundRobin {
-    /// Begins with the first.
+    /// The first thread begins with the first.
     pub fn new() -> Self {
-        Self::default()
+        Self(Turns::apart(1))
+    }
+}
+
+impl Default for RoundRobin {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Balance for RoundRobin {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>) -> usize {
-        self.0.fetch_add(1, Relaxed) % candidates.len()
+        (self.0.take(1) % candidates.len() as u64) as usize
     }
 }
 
@@ -42,22 +67,31 @@ impl Balance for Random {
 /// unit interval more evenly than any other sequence of its kind (Weyl, "Über die
 /// Gleichverteilung von Zahlen mod. Eins", 1916; Knuth, TAOCP 3, 6.4), and each endpoint owns
 /// a part of the interval as large as its weight.
-#[derive(Debug, Default)]
-pub struct Weighted(CachePadded<AtomicU64>);
+/// Each thread has a sequence of its own.
+#[derive(Debug)]
+pub struct Weighted(Turns);
 
 /// The fractional part of the golden ratio, in units of 2^-64.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// How far apart threads begin, in the same units.
+const SIXTEENTH: u64 = 1 << 60;
 
 impl Weighted {
     /// With the weights of the endpoints.
     pub fn new() -> Self {
-        Self::default()
+        Self(Turns::apart(SIXTEENTH))
+    }
+}
+
+impl Default for Weighted {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Balance for Weighted {
     fn pick(&self, candidates: &Candidates<'_>) -> usize {
-        let turn = self.0.fetch_add(GOLDEN, Relaxed) as f64 / u64::MAX as f64;
+        let turn = self.0.take(GOLDEN) as f64 / u64::MAX as f64;
         let total: f64 = candidates.iter().map(|candidate| candidate.weight()).sum();
         let mut left = turn * total;
         for (place, candidate) in candidates.iter().enumerate() {
@@ -75,37 +109,61 @@ impl Balance for Weighted {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastConnections;
 
-/// Whether the first has fewer callers for its weight than the second.
+/// What an endpoint has to do, and how much it can do.
+#[derive(Clone, Copy)]
+struct Load {
+    callers: u32,
+    weight: f64,
+}
+
+impl Load {
+    #[inline]
+    fn of(candidate: Candidate<'_>) -> Self {
+        Self {
+            callers: candidate.callers(),
+            weight: candidate.weight(),
+        }
+    }
+
+    /// Whether it is less than another, for its weight.
+    #[inline]
+    fn is_less_than(self, other: Self) -> bool {
+        // Most often nobody is anywhere.
+        (self.callers != 0 || other.callers != 0)
+            && f64::from(self.callers) * other.weight < f64::from(other.callers) * self.weight
+    }
+}
+
+/// The place so many places further, of less than `count`. (A division would cost as much as all
+/// else here.)
 #[inline]
-fn is_freer(first: Candidate<'_>, second: Candidate<'_>) -> bool {
-    let (ours, theirs) = (first.callers(), second.callers());
-    // Most often nobody is anywhere.
-    (ours != 0 || theirs != 0)
-        && f64::from(ours) * second.weight() < f64::from(theirs) * first.weight()
+fn further(place: usize, step: usize, count: usize) -> usize {
+    let sum = place + step;
+    if sum < count { sum } else { sum - count }
 }
 
 impl Balance for LeastConnections {
     fn pick(&self, candidates: &Candidates<'_>) -> usize {
         let count = candidates.len();
         let first = fastrand::usize(..count);
-        let others = (1..count).map(|step| (first + step) % count);
-        others.fold(first, |best, place| {
-            if is_freer(candidates.at(place), candidates.at(best)) {
-                place
-            } else {
-                best
+        let mut best = (first, Load::of(candidates.at(first)));
+        for step in 1..count {
+            let place = further(first, step, count);
+            let load = Load::of(candidates.at(place));
+            if load.is_less_than(best.1) {
+                best = (place, load);
             }
-        })
+        }
+        best.0
     }
 }
 
 /// Two different ones.
 #[inline]
 fn two_of(count: usize) -> (usize, usize) {
-    // One draw for both.
-    let pair = fastrand::usize(..count * (count - 1));
-    let (first, step) = (pair / (count - 1), pair % (count - 1) + 1);
-    (first, (first + step) % count)
+    let first = fastrand::usize(..count);
+    let second = fastrand::usize(..count - 1);
+    (first, second + usize::from(second >= first))
 }
 
 /// Of two drawn at random the one that has fewer callers for its weight: nearly as even as
@@ -119,7 +177,7 @@ impl Balance for PowerOfTwo {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>) -> usize {
         let (first, second) = two_of(candidates.len());
-        if is_freer(candidates.at(second), candidates.at(first)) {
+        if Load::of(candidates.at(second)).is_less_than(Load::of(candidates.at(first))) {
             second
         } else {
             first
@@ -153,9 +211,73 @@ impl Balance for PeakEwma {
         let (first, second) = two_of(candidates.len());
         let (one, other) = (candidates.at(first), candidates.at(second));
         let other_is_better = match (one.latency(), other.latency()) {
-            (None, None) => is_freer(other, one),
+            (None, None) => Load::of(other).is_less_than(Load::of(one)),
             (ours, theirs) => expected(other, theirs) < expected(one, ours),
         };
         if other_is_better { second } else { first }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::thread;
+
+    use super::*;
+    use crate::endpoints::balance::Figures;
+    use crate::pool::Tally;
+
+    const THREADS: usize = 50;
+    const PICKS: u32 = 2_000;
+
+    /// How often each is picked by more threads than there are stripes.
+    fn picked(balance: &dyn Balance, weights: &[f64]) -> Vec<f64> {
+        let figures = |weight: &f64| {
+            Arc::new(Figures {
+                name: "a".into(),
+                weight: *weight,
+                callers: Arc::new(Tally::new()),
+                latency: crossbeam_utils::CachePadded::default(),
+            })
+        };
+        let all: Vec<_> = weights.iter().map(figures).collect();
+        let counts: Vec<_> = weights.iter().map(|_| AtomicU32::new(0)).collect();
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..PICKS {
+                        let place = balance.pick(&Candidates::new(&all, 0));
+                        counts[place].fetch_add(1, Relaxed);
+                    }
+                });
+            }
+        });
+        let all = f64::from(PICKS) * THREADS as f64;
+        let counts = counts.into_iter().map(AtomicU32::into_inner);
+        counts.map(|count| f64::from(count) / all).collect()
+    }
+
+    #[track_caller]
+    fn are_within_a_hundredth(picked: &[f64], promised: &[f64]) {
+        for (picked, promised) in picked.iter().zip(promised) {
+            let off = (picked / promised - 1.0).abs();
+            assert!(off < 0.01, "{picked} instead of {promised}");
+        }
+    }
+
+    #[test]
+    fn turns_of_many_threads_are_even() {
+        let shares = picked(&RoundRobin::new(), &[1.0; 3]);
+        are_within_a_hundredth(&shares, &[1.0 / 3.0; 3]);
+    }
+
+    #[test]
+    fn turns_of_many_threads_are_by_weight() {
+        for one in [1e-9, 1.0, 1e8] {
+            let weights = [one, 7.0 * one, 2.0 * one];
+            let shares = picked(&Weighted::new(), &weights);
+            are_within_a_hundredth(&shares, &[0.1, 0.7, 0.2]);
+        }
     }
 }
