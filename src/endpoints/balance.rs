@@ -6,6 +6,7 @@
 mod strategies;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub trait Balance: fmt::Debug + Send + Sync + 'static {
     /// counts as the remainder of its division by their number.
     fn pick(&self, candidates: &Candidates<'_>) -> usize;
 }
+
+/// The weights that an endpoint may have: the sum of any number of them is finite, and so is the
+/// product of one and a number of callers.
+pub(super) const WEIGHTS: RangeInclusive<f64> = 1e-9..=1e9;
 
 /// What strategies see of one endpoint.
 pub(super) struct Figures {

@@ -75,15 +75,9 @@ impl<B: Backend> FleetBuilder<B> {
 
     /// One more server of this weight: beside one of weight 1, a server of weight 2 gets twice
     /// the traffic from [`Weighted`](super::Weighted), and twice the callers from the strategies
-    /// that count them.
-    ///
-    /// # Panics
-    /// If the weight is not a positive number.
+    /// that count them. A weight is a number from 1e-9 to 1e9; the fleet is not built with
+    /// another one.
     pub fn weighted(mut self, manager: B, weight: f64) -> Self {
-        assert!(
-            weight.is_finite() && weight > 0.0,
-            "a weight must be positive"
-        );
         self.endpoints.push((manager, weight));
         self
     }
@@ -212,9 +206,9 @@ impl<B: Backend> FleetBuilder<B> {
     /// background.
     ///
     /// # Errors
-    /// [`Configuration`](ErrorKind::Configuration) if there are no endpoints or two of one
-    /// address; what a look-up came to if none found one; else what connecting came to, if none succeeds within the pools'
-    /// `connection_timeout`.
+    /// [`Configuration`](ErrorKind::Configuration) if there are no endpoints, two of one
+    /// address, or a weight that cannot be one; what a look-up came to if none found one; else
+    /// what connecting came to, if none succeeds within the pools' `connection_timeout`.
     ///
     /// # Panics
     /// If a pool's `min_idle` is larger than its `max_size`.
@@ -227,8 +221,8 @@ impl<B: Backend> FleetBuilder<B> {
     /// Builds the fleet and lets it connect in the background.
     ///
     /// # Errors
-    /// [`Configuration`](ErrorKind::Configuration) if there are no endpoints or two of one
-    /// address.
+    /// [`Configuration`](ErrorKind::Configuration) if there are no endpoints, two of one
+    /// address, or a weight that cannot be one.
     ///
     /// # Panics
     /// If a pool's `min_idle` is larger than its `max_size`.

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
-use super::balance::Balance;
+use super::balance::{Balance, WEIGHTS};
 use super::builder::FleetBuilder;
 use super::ejection::Ejection;
 use super::endpoint::Endpoint;
@@ -261,19 +261,23 @@ impl<B: Backend> Fleet<B> {
     /// Adds an endpoint of this weight.
     ///
     /// # Errors
-    /// Those of [`add`](Self::add).
-    ///
-    /// # Panics
-    /// If the weight is not a positive number.
+    /// Those of [`add`](Self::add), and [`Configuration`](ErrorKind::Configuration) if the weight
+    /// is not from 1e-9 to 1e9.
     pub fn add_weighted(&self, manager: B, weight: f64) -> Result<(), Error> {
         self.join(manager, weight, true)
     }
 
     pub(super) fn join(&self, manager: B, weight: f64, slowly: bool) -> Result<(), Error> {
-        assert!(
-            weight.is_finite() && weight > 0.0,
-            "a weight must be positive"
-        );
+        if !WEIGHTS.contains(&weight) {
+            let message = format!(
+                "the weight of {} is {weight:e}, accepted: {:e} to {:e} (FleetBuilder::weighted, \
+                 Fleet::add_weighted)",
+                manager.endpoint(),
+                WEIGHTS.start(),
+                WEIGHTS.end()
+            );
+            return Err(self.0.error(ErrorKind::Configuration, message));
+        }
         let endpoint = self.0.endpoint(manager, weight);
         let pool = endpoint.pool.clone();
         // Together: whoever begins to observe meanwhile is told of it, and so is everybody before

@@ -65,7 +65,7 @@
 //! | variable | default | |
 //! |---|---|---|
 //! | `POOL_BALANCE` | none | `round-robin`, `random`, `weighted`, `least-connections`, `power-of-two` or `peak-ewma`; `none` for a single pool |
-//! | `POOL_WEIGHTS` | none | with `weighted`: a number for each server, in their order, such as `2,1` |
+//! | `POOL_WEIGHTS` | none | with `weighted`: a number (1e-9 to 1e9) for each server, in their order, such as `2,1` |
 //! | `POOL_ATTEMPT_TIMEOUT` | none | [how long](FleetBuilder::attempt_timeout) an attempt at what may run twice may take |
 //! | `POOL_REPLICA_LAG_LIMIT` | none | [how far](FleetBuilder::max_lag) a replica may be behind that is read from |
 //! | `POOL_EJECTION_FAILURES` | 5 | failures in succession after which a server is left out |

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::balance::{
-    Balance, LeastConnections, PeakEwma, PowerOfTwo, Random, RoundRobin, Weighted,
+    Balance, LeastConnections, PeakEwma, PowerOfTwo, Random, RoundRobin, WEIGHTS, Weighted,
 };
 use super::builder::FleetBuilder;
 use super::ejection::Ejection;
@@ -61,7 +61,8 @@ impl FleetSettings {
                     "none with POOL_RESOLVE_INTERVAL".to_owned()
                 } else if weighted {
                     format!(
-                        "numbers more than 0 with commas, one for each of the {servers} servers"
+                        "{} with commas, one for each of the {servers} servers",
+                        weight()
                     )
                 } else {
                     "none unless POOL_BALANCE=weighted".to_owned()
@@ -71,9 +72,11 @@ impl FleetSettings {
             weights.unwrap_or_default()
         });
         if weighted && weights.is_none() {
-            let accepted = "a number more than 0 for each server with commas, for \
-                            POOL_BALANCE=weighted";
-            vars.mistake("POOL_WEIGHTS", "", accepted);
+            let accepted = format!(
+                "{} for each server with commas, for POOL_BALANCE=weighted",
+                weight()
+            );
+            vars.mistake("POOL_WEIGHTS", "", &accepted);
         }
         if !wanted {
             return None;
@@ -117,11 +120,16 @@ fn balance(strategy: &str) -> Option<Box<dyn Balance>> {
     })
 }
 
+/// What a weight may be.
+fn weight() -> String {
+    format!("a number from {:e} to {:e}", WEIGHTS.start(), WEIGHTS.end())
+}
+
 fn weights(text: &str, servers: usize) -> Option<Vec<f64>> {
     let weights = text.split(',').map(|weight| weight.trim().parse().ok());
     let weights: Option<Vec<f64>> = weights.collect();
-    let fits = |weight: &f64| weight.is_finite() && *weight > 0.0;
-    weights.filter(|weights| weights.len() == servers && weights.iter().all(fits))
+    let fit = |weights: &Vec<f64>| weights.iter().all(|weight| WEIGHTS.contains(weight));
+    weights.filter(|weights| weights.len() == servers && fit(weights))
 }
 
 fn ejection(vars: &mut Vars<'_>) -> Ejection {

@@ -123,9 +123,19 @@ fn every_mistake_is_told() {
         ],
     );
     let weighted = ("POOL_BALANCE", "weighted");
-    for weights in ["", "1", "1,2,3", "1,0", "1,x", "1,inf"] {
-        let weights = ("POOL_WEIGHTS", weights);
-        is_wrong(&[hosts, weighted, weights], &["POOL_WEIGHTS is"]);
+    for weights in [
+        "",
+        "1",
+        "1,2,3",
+        "1,0",
+        "1,x",
+        "1,inf",
+        "1,nan",
+        "1e308,1e308",
+        "1,1e-10",
+    ] {
+        let told = format!("POOL_WEIGHTS is `{weights}`, accepted: a number from 1e-9 to 1e9");
+        is_wrong(&[hosts, weighted, ("POOL_WEIGHTS", weights)], &[&told]);
     }
     let twice = ("DB_HOST", "a,b,a");
     is_wrong(&[twice, BALANCE], &["pool postgres has a:5432 twice"]);
