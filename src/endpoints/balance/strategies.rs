@@ -158,11 +158,16 @@ impl Balance for LeastConnections {
     }
 }
 
-/// Two different ones.
+/// Two different ones, by one draw: its product with the number of possibilities has the choice
+/// in the upper half, and in the lower half a draw that is as good for the next.
 #[inline]
 fn two_of(count: usize) -> (usize, usize) {
-    let first = fastrand::usize(..count);
-    let second = fastrand::usize(..count - 1);
+    let choose = |draw: u64, count: usize| {
+        let product = u128::from(draw) * count as u128;
+        ((product >> 64) as usize, product as u64)
+    };
+    let (first, draw) = choose(fastrand::u64(..), count);
+    let (second, _) = choose(draw, count - 1);
     (first, second + usize::from(second >= first))
 }
 
