@@ -1,5 +1,8 @@
 //! What it costs to choose among three endpoints: a fleet beside a single pool of the same
 //! manager.
+//!
+//! What two threads share costs something only while both run, so turns are short, and one in
+//! which they did not run side by side is taken again.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -8,11 +11,11 @@ use std::time::Duration;
 
 use millpond::backend::{self, Backend};
 use millpond::endpoints::{
-    Balance, FleetBuilder, LeastConnections, PeakEwma, PowerOfTwo, RoundRobin,
+    Balance, FleetBuilder, LeastConnections, PeakEwma, PowerOfTwo, Random, RoundRobin, Weighted,
 };
 use millpond::{Deadline, ErrorKind, Fleet, ManageConnection, NoOperation, Pool};
 
-use super::lease::nanos_per_lease;
+use super::lease::nanos_side_by_side;
 use super::lender::{Lender, Work};
 use super::options::Options;
 use super::rounds::{Turn, take_turns};
@@ -111,26 +114,22 @@ pub(crate) fn measure(options: &Options, table: &mut Table) -> Result<(), Box<dy
         }
         backend::adopt::<Spot>();
         let pool = Pool::builder().max_size(CONNECTIONS).build(Spot(0))?;
-        let power_of_two = fleet(PowerOfTwo)?;
-        let round_robin = fleet(RoundRobin::new())?;
-        let least = fleet(LeastConnections)?;
-        let ewma = fleet(PeakEwma)?;
-        let (rounds, span) = options.rounds(41, 40);
-        let mut sides: [Turn<'_, f64>; 5] = [
-            Box::new(|| nanos_per_lease(&pool, threads, span)),
-            Box::new(|| nanos_per_lease(&power_of_two, threads, span)),
-            Box::new(|| nanos_per_lease(&round_robin, threads, span)),
-            Box::new(|| nanos_per_lease(&least, threads, span)),
-            Box::new(|| nanos_per_lease(&ewma, threads, span)),
+        let fleets = [
+            ("power of two", fleet(PowerOfTwo)?),
+            ("round-robin", fleet(RoundRobin::new())?),
+            ("random", fleet(Random)?),
+            ("weighted", fleet(Weighted::new())?),
+            ("least-connections", fleet(LeastConnections)?),
+            ("peak EWMA", fleet(PeakEwma)?),
         ];
+        let (rounds, span) = options.rounds(121, 3);
+        let mut sides: Vec<Turn<'_, f64>> =
+            vec![Box::new(|| nanos_side_by_side(&pool, threads, span))];
+        sides.extend(fleets.iter().map(|(_, fleet)| -> Turn<'_, f64> {
+            Box::new(move || nanos_side_by_side(fleet, threads, span))
+        }));
         let results = take_turns(rounds, &mut sides);
-        let strategies = [
-            "power of two",
-            "round-robin",
-            "least-connections",
-            "peak EWMA",
-        ];
-        for (strategy, ours) in strategies.into_iter().zip(&results[1..]) {
+        for ((strategy, _), ours) in fleets.iter().zip(&results[1..]) {
             table.add(Row::compared(
                 &format!("{what}, {strategy}"),
                 Unit::Nanoseconds,
