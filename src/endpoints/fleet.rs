@@ -28,10 +28,12 @@ use crate::recovery::{Budget, RetryPolicy, seconds};
 /// Configures the pool of each endpoint.
 pub(super) type PoolSettings<B> = Box<dyn Fn(Builder<B>) -> Builder<B> + Send + Sync>;
 
+type Tell<B> = Box<dyn Fn(&Fleet<B>, &Pool<B>) + Send + Sync>;
+
 /// Is told of each endpoint that belongs to a fleet from now on, and is forgotten once it is gone.
 struct Observer<B: Backend> {
     who: Weak<dyn Any + Send + Sync>,
-    tell: Box<dyn Fn(&Fleet<B>, &Pool<B>) + Send + Sync>,
+    tell: Tell<B>,
 }
 
 /// One pool over several servers; see the [module](super). Handles are cheap to clone.

@@ -101,7 +101,7 @@ impl Look {
 
     #[inline]
     fn is_closed(self) -> bool {
-        self.0 & 3 == 0
+        self.state() == BreakerState::Closed
     }
 
     #[inline]
