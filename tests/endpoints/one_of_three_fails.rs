@@ -109,7 +109,7 @@ impl<S: Server> Trio<S> {
             hurt();
             let hurt = Instant::now();
             std::thread::sleep(Duration::from_millis(1500));
-            self.judge(what, log, begun);
+            judge(what, log, begun);
             if hangs_up && S::IS_EXACT {
                 only_what_was_in_flight(what, log, begun, hurt);
             }
@@ -118,24 +118,6 @@ impl<S: Server> Trio<S> {
             mend();
             self.comes_back(what, log);
         });
-    }
-
-    fn judge(&self, what: &str, log: &Log, begun: Instant) {
-        let [before, after] = log.errors_around(begun);
-        let gap = log.longest_gap(begun);
-        println!(
-            "{what}: {} errors of what had begun, {} of what came later, longest gap {gap:?}",
-            before.len(),
-            after.len()
-        );
-        assert!(
-            before.len() + after.len() <= THREADS,
-            "{what}: {before:#?} {after:#?}"
-        );
-        assert!(
-            gap < Duration::from_millis(100),
-            "{what}: nothing for {gap:?}"
-        );
     }
 
     fn comes_back(&self, what: &str, log: &Log) {
@@ -150,6 +132,25 @@ impl<S: Server> Trio<S> {
         let errors = log.errors_around(mended).concat();
         assert!(errors.is_empty(), "{what}, mended: {errors:#?}");
     }
+}
+
+/// Errors and pauses are few, whatever happened.
+fn judge(what: &str, log: &Log, begun: Instant) {
+    let [before, after] = log.errors_around(begun);
+    let gap = log.longest_gap(begun);
+    println!(
+        "{what}: {} errors of what had begun, {} of what came later, longest gap {gap:?}",
+        before.len(),
+        after.len()
+    );
+    assert!(
+        before.len() + after.len() <= THREADS,
+        "{what}: {before:#?} {after:#?}"
+    );
+    assert!(
+        gap < Duration::from_millis(100),
+        "{what}: nothing for {gap:?}"
+    );
 }
 
 /// Whatever was lost was in flight when the server died, connection by connection, between these
@@ -206,7 +207,7 @@ fn restarted<S: Server>() {
         std::thread::sleep(Duration::from_millis(500));
         let before = trio.succeeded();
         until("it serves", || trio.succeeded() > before);
-        trio.judge("restarted", log, begun);
+        judge("restarted", log, begun);
         if S::IS_EXACT {
             only_what_was_in_flight("restarted", log, begun, killed);
         }
