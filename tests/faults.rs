@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use millpond::Pool;
 use millpond::backend::Backend;
+use testbed::Pace;
 
 use subjects::{CHECK, Outcome, Subject};
 
@@ -42,9 +43,7 @@ fn use_all<S: Subject>(pool: &Pool<S::Manager>) {
 #[track_caller]
 fn in_vain<M: Backend<Error = millpond::Error>>(pool: &Pool<M>) {
     let limit = Duration::from_millis(300);
-    let start = Instant::now();
-    let got = pool.get_timeout(limit);
-    let took = start.elapsed();
+    let (got, took) = Pace::start().time(|| pool.get_timeout(limit));
     assert!(got.is_err(), "a connection that nobody could check");
     assert!(took < limit + Duration::from_millis(50), "{took:?}");
 }
@@ -69,9 +68,9 @@ fn frozen_before_a_lease<S: Subject>() {
     let mut slowest = Duration::ZERO;
     for _ in 0..4 {
         in_vain(&frozen);
-        let start = Instant::now();
-        use_one::<S>(&neighbour).expect("a healthy server");
-        slowest = slowest.max(start.elapsed());
+        let (used, took) = Pace::start().time(|| use_one::<S>(&neighbour));
+        used.expect("a healthy server");
+        slowest = slowest.max(took);
     }
     assert!(
         slowest < Duration::from_millis(150),
@@ -94,9 +93,7 @@ fn frozen_during_a_lease<S: Subject>() {
     S::work(&mut lease).expect("works");
     server.freeze();
     in_vain(&pool);
-    let start = Instant::now();
-    drop(lease);
-    let took = start.elapsed();
+    let ((), took) = Pace::start().time(|| drop(lease));
     assert!(took < Duration::from_millis(50), "returned after {took:?}");
     std::thread::sleep(BYPASS_OVER);
     in_vain(&pool);

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use millpond::backend::Backend;
 use millpond::{Error, Fleet};
+use testbed::Pace;
 
 /// What the threads of a load saw, in the order of time.
-#[derive(Default)]
 pub(crate) struct Log {
+    pace: Pace,
     pub(crate) successes: Mutex<Vec<Instant>>,
     pub(crate) errors: Mutex<Vec<Failure>>,
 }
@@ -21,6 +22,16 @@ pub(crate) struct Failure {
     pub(crate) begun: Instant,
     pub(crate) ended: Instant,
     pub(crate) error: Error,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            pace: Pace::start(),
+            successes: Mutex::default(),
+            errors: Mutex::default(),
+        }
+    }
 }
 
 impl Log {
@@ -35,14 +46,16 @@ impl Log {
         })
     }
 
-    /// The longest time after this moment in which nothing succeeded.
+    /// The longest time after this moment in which nothing succeeded, as a busy machine has it.
     pub(crate) fn longest_gap(&self, from: Instant) -> Duration {
         let mut successes = self.successes.lock().expect("no poison").clone();
         successes.sort_unstable();
         let mut longest = Duration::ZERO;
         let mut last = from;
         for at in successes.into_iter().filter(|at| *at >= from) {
-            longest = longest.max(at - last);
+            if at - last > longest {
+                longest = longest.max(self.pace.between(last, at));
+            }
             last = at;
         }
         longest
