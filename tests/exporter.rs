@@ -56,6 +56,7 @@ fn send(to: SocketAddr, request: &[u8]) -> Option<Answer> {
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
+    testbed::keep("exporter", &answer);
     let answer = String::from_utf8(answer).expect("text");
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;

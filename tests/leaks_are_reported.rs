@@ -9,7 +9,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, Log, Metadata, Record};
 use millpond::Pool;
 use scripted::{Manager, until};
 
@@ -45,8 +45,7 @@ impl Capture {
 fn a_lease_held_for_too_long_is_reported_once_and_when_it_comes_back() {
     const THRESHOLD: Duration = Duration::from_millis(100);
     let capture = &CAPTURE;
-    log::set_logger(capture).expect("nobody else has set one");
-    log::set_max_level(LevelFilter::Trace);
+    testbed::listen(capture);
     let pool = Pool::builder()
         .name("orders")
         .max_size(3)

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use millpond::{Batch, ErrorKind, Hub, Operation, Outcome, Pool, Postgres, PostgresConfig, Sql};
 use serde_json::Value;
+use testbed::{bears_mark, keep, secret};
 
 const CHILD: &str = "LOGGING_CHILD_URL";
 /// A value that no log may contain.
-const MARKED: &str = "canary-7f3a";
+const MARKED: &str = secret!("value");
 
 fn main() {
     if let Ok(url) = std::env::var(CHILD) {
@@ -50,7 +51,11 @@ fn child(url: &str) {
         .expect_err("no such column");
     let batch = Batch::builder(pool.clone()).build().expect("starts");
     let ticket = batch
-        .submit(marked("SELECT $1::text || 'canary-7f3a'"))
+        .submit(marked(concat!(
+            "SELECT $1::text || '",
+            secret!("literal"),
+            "'"
+        )))
         .expect("room");
     assert!(matches!(ticket.wait(), Outcome::Done(_)));
     log::trace!(target: "program", answer = 42; "a trace\nin two lines");
@@ -63,7 +68,10 @@ fn child(url: &str) {
 fn run(url: &str, variables: &[(&str, &str)]) -> Output {
     let mut child = Command::new(std::env::current_exe().expect("this program"));
     child.env(CHILD, url).envs(variables.iter().copied());
-    child.output().expect("runs")
+    let output = child.output().expect("runs");
+    keep("standard output", &output.stdout);
+    keep("standard error", &output.stderr);
+    output
 }
 
 /// What the child wrote to standard error; it ended well.
@@ -71,7 +79,7 @@ fn written(url: &str, variables: &[(&str, &str)]) -> String {
     let output = run(url, variables);
     let written = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(output.status.success(), "{}: {written}", output.status);
-    assert!(!written.contains(MARKED), "a value in the log: {written}");
+    assert!(!bears_mark(&written), "a value in the log: {written}");
     written
 }
 
@@ -118,7 +126,8 @@ fn everything_is_told_and_no_value(url: &str) {
     assert_eq!(on_screen, "");
     let log = std::fs::read_to_string(&file).expect("a log");
     let _ = std::fs::remove_file(&file);
-    assert!(!log.contains(MARKED), "a value in the log: {log}");
+    keep("log", &log);
+    assert!(!bears_mark(&log), "a value in the log: {log}");
     let records = records(&log);
 
     let connections = of(&records, "millpond::connections");

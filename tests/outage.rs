@@ -177,7 +177,7 @@ fn redis_dies_and_comes_back() {
         .build(Redis::new(config).expect("good settings"))
         .expect("opens");
     let restart = || server.restart().expect("restarts");
-    let get = || RedisCommand::new("GET").arg("key");
+    let get = || RedisCommand::new("GET").arg(testbed::value("key"));
     dies_and_comes_back(&pool, get, || server.kill(), restart);
 }
 
@@ -230,7 +230,7 @@ fn a_batch_waits_for_the_server() {
     server.kill();
     let mut tickets = Vec::new();
     for number in 0..300_i64 {
-        let insert = Sql::new("INSERT INTO kept VALUES ($1)").bind(number);
+        let insert = Sql::new("INSERT INTO kept VALUES ($1)").bind(testbed::number(number));
         tickets.push(batch.submit(insert).expect("room"));
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -330,10 +330,10 @@ fn each_statement_of_a_group_has_its_own_rows() {
     let operations = [
         Sql::new("INSERT INTO t VALUES ($1, $2) RETURNING b")
             .bind(1)
-            .bind("one"),
+            .bind(testbed::value("one")),
         Sql::new("INSERT INTO t VALUES ($1, $2) RETURNING b")
             .bind(2)
-            .bind("two"),
+            .bind(testbed::value("two")),
         Sql::new("SELECT a, b FROM t WHERE a <= $1 ORDER BY a").bind(2),
         Sql::new("UPDATE t SET b = b || $1").bind("!"),
         Sql::new("SELECT * FROM t WHERE false"),
@@ -353,12 +353,13 @@ fn each_statement_of_a_group_has_its_own_rows() {
             .collect::<Vec<_>>(),
         other => panic!("{:?}", other.error()),
     };
-    assert_eq!(rows(0), ["one"]);
-    assert_eq!(rows(1), ["two"]);
-    assert_eq!(rows(2), ["one", "two"]);
+    let (one, two) = (testbed::value("one"), testbed::value("two"));
+    assert_eq!(rows(0), [&*one]);
+    assert_eq!(rows(1), [&*two]);
+    assert_eq!(rows(2), [&*one, &*two]);
     assert!(rows(4).is_empty());
     assert_eq!(rows(6), ["UTF8"]);
-    assert_eq!(rows(9), ["two!"]);
+    assert_eq!(rows(9), [format!("{two}!")]);
 }
 
 #[test]
@@ -388,7 +389,8 @@ fn poisoned(bed: &mut Bed, sql: &'static str, bad: &[usize]) -> u64 {
         .map(|n| insert.clone().bind(-1 - n).bind("warm"))
         .collect();
     affected(&bed.batch(&warm));
-    let value = |n: usize| if bad.contains(&n) { "too long" } else { "ok" };
+    let long = testbed::value("too long");
+    let value = |n: usize| if bad.contains(&n) { &long } else { "ok" };
     let operations: Vec<Sql> = (0..1000)
         .map(|n| insert.clone().bind(n).bind(value(n)))
         .collect();
@@ -443,7 +445,7 @@ fn errors_stay_with_their_operation() {
         Sql::new("SELECT nonesuch FROM t"),
         Sql::new("SELECT 1 / $1::int").bind(0),
         Sql::new("SELEC 1"),
-        Sql::new("SELECT $1::int").bind("hunter2"),
+        Sql::new("SELECT $1::int").bind(testbed::value("no number")),
         Sql::new("UPDATE t SET a = 9 WHERE a = $1").bind(3),
     ];
     let outcomes = bed.batch(&operations);

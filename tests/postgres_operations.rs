@@ -69,19 +69,19 @@ fn replies_count_and_carry_rows() {
         .expect("made");
     let insert = Sql::new("INSERT INTO t VALUES ($1, $2) RETURNING a * 2 AS twice");
     let reply = pool
-        .execute(insert.clone().bind(4).bind("x"))
+        .execute(insert.clone().bind(4).bind(testbed::value("x")))
         .expect("works");
     assert_eq!(reply.affected(), 1);
     assert_eq!(reply.rows()[0].get::<i32>("twice").expect("int"), 8);
     let error = pool
-        .execute(insert.bind(4).bind("hunter2"))
+        .execute(insert.bind(4).bind(testbed::value("y")))
         .expect_err("taken");
     assert_eq!(error.kind(), ErrorKind::Constraint);
     assert!(
-        !error.outcome_unknown() && !error.to_string().contains("hunter2"),
+        !error.outcome_unknown() && !testbed::bears_mark(&error.to_string()),
         "{error}"
     );
-    let update = Sql::new("UPDATE t SET b = $1").bind("y");
+    let update = Sql::new("UPDATE t SET b = $1").bind(testbed::value("z"));
     assert_eq!(pool.execute(update).expect("works").affected(), 1);
     let delete = Sql::new("DELETE FROM t WHERE a > $1").bind(100);
     assert_eq!(pool.execute(delete).expect("works").affected(), 0);

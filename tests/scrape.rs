@@ -57,9 +57,11 @@ fn prometheus_has_each_series_that_the_readme_names() {
     gone.get_timeout(Duration::from_millis(50))
         .expect_err("nobody is there");
     hub.watch(&gone);
-    for sql in ["SELECT 1", "SELECT nonsense"] {
-        let ticket = batch.submit(Sql::new(sql)).expect("room");
-        assert_eq!(ticket.wait().is_done(), sql == "SELECT 1");
+    for sql in ["SELECT $1::text", "SELECT $1::int"] {
+        let sql = Sql::new(sql).bind(testbed::value("text"));
+        let is_good = sql.sql().ends_with("text");
+        let ticket = batch.submit(sql).expect("room");
+        assert_eq!(ticket.wait().is_done(), is_good);
     }
     // For the memory's limit.
     millpond::resources::set_limits(millpond::resources::Limits::new().memory_mib(100_000));
@@ -74,6 +76,7 @@ fn prometheus_has_each_series_that_the_readme_names() {
     .expect("starts");
     let ask = |path: &str| -> Value {
         let answer = prometheus.get(path).expect("an answer");
+        testbed::keep("Prometheus", &answer);
         serde_json::from_str(&answer).expect("JSON")
     };
     let promised: Vec<_> = promised().collect();
@@ -105,6 +108,7 @@ fn prometheus_has_each_series_that_the_readme_names() {
     assert_eq!(ask(query)["data"]["result"][0]["value"][1], "1");
     understands_the_dashboard(&ask);
     drop(audit);
+    testbed::keep("audit log", std::fs::read(&file).expect("a log"));
     let _ = std::fs::remove_file(&file);
 }
 

@@ -1,6 +1,9 @@
 //! Workers that are killed: three processes share a queue, one of them is killed each second, and
 //! all operations are applied; twice at most where they are not idempotent, and counted.
 
+#[path = "traced/mod.rs"]
+mod traced;
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,7 @@ fn queue(redis: &str) -> SharedQueue<Postgres> {
 
 /// A process that works until it is killed.
 fn work(redis: &str, postgres: &str) {
+    traced::traced();
     let config = PostgresConfig::from_url(postgres).expect("a good URL");
     let manager = Postgres::new(config).expect("good settings");
     let pool = Pool::builder().max_size(2).min_idle(Some(0)).build(manager);
@@ -93,7 +97,8 @@ fn nothing_is_lost_when_workers_are_killed() {
             } else {
                 Sql::new("INSERT INTO plain (key) VALUES ($1)")
             };
-            tickets.push(queue.submit(sql.bind(next)).expect("room"));
+            let sql = sql.bind(testbed::number(next));
+            tickets.push(queue.submit(sql).expect("room"));
             next += 1;
         }
         for ticket in tickets.drain(..) {

@@ -13,7 +13,7 @@ use testbed::secret;
 use super::{Folder, alone, operations};
 
 /// A value that the log may not contain.
-const MARKED: &str = "canary-7f3a";
+const MARKED: &str = secret!("value");
 
 #[test]
 fn operations_of_postgres_alone_and_in_a_batch() {

@@ -49,7 +49,8 @@ impl Subject for testbed::Redis {
 
     fn start() -> Self {
         let server = Self::start().expect("redis-server");
-        server.cli(&["SET", "text", "no number"]).expect("sets");
+        let text = testbed::value("text");
+        server.cli(&["SET", &text, "no number"]).expect("sets");
         server
     }
 
@@ -59,15 +60,15 @@ impl Subject for testbed::Redis {
     }
 
     fn good() -> RedisCommand {
-        RedisCommand::new("INCR").arg("entries")
+        RedisCommand::new("INCR").arg(testbed::value("entries"))
     }
 
     fn senseless() -> Vec<RedisCommand> {
         let command = RedisCommand::new;
         vec![
             command(""),
-            command("SET k\0 v"),
-            command("BLPOP").arg("list").arg(0),
+            command(concat!("SET ", testbed::secret!("k"), "\0 v")),
+            command("BLPOP").arg(testbed::value("list")).arg(0),
             command("MULTI"),
             command("DEL").arg(vec!["k"; 1 << 20]),
         ]
@@ -76,9 +77,9 @@ impl Subject for testbed::Redis {
     fn refused() -> Vec<RedisCommand> {
         let command = RedisCommand::new;
         vec![
-            command("NOSUCH").arg("k"),
-            command("SET").arg("too few"),
-            command("INCR").arg("text"),
+            command("NOSUCH").arg(testbed::value("k")),
+            command("SET").arg(testbed::value("too few")),
+            command("INCR").arg(testbed::value("text")),
         ]
     }
 
@@ -106,17 +107,17 @@ impl Subject for testbed::Mongo {
     }
 
     fn good() -> MongoOperation {
-        MongoOperation::insert_one(COLLECTION, doc! { "text": "x" })
+        MongoOperation::insert_one(COLLECTION, doc! { "text": testbed::value("x") })
     }
 
     fn senseless() -> Vec<MongoOperation> {
         let large = "x".repeat(16 << 20);
         let update = |change| MongoOperation::update_one(COLLECTION, doc! {}, change);
         vec![
-            MongoOperation::insert_one(COLLECTION, doc! { "a\0b": 1 }),
+            MongoOperation::insert_one(COLLECTION, doc! { "a\0b": testbed::value(1) }),
             MongoOperation::insert_one(COLLECTION, doc! { "large": large }),
             MongoOperation::insert_one("", doc! {}),
-            update(doc! { "no": "operator" }),
+            update(doc! { "no": testbed::value("operator") }),
             MongoOperation::command(doc! {}),
         ]
     }
@@ -124,10 +125,10 @@ impl Subject for testbed::Mongo {
     fn refused() -> Vec<MongoOperation> {
         let update = |change| MongoOperation::update_one(COLLECTION, doc! {}, change);
         vec![
-            MongoOperation::insert_one(COLLECTION, doc! { "_id": [1] }),
-            update(doc! { "$nosuch": { "a": 1 } }),
+            MongoOperation::insert_one(COLLECTION, doc! { "_id": [testbed::value(1)] }),
+            update(doc! { "$nosuch": { "a": testbed::value(1) } }),
             update(doc! { "$inc": { "text": 1 } }),
-            MongoOperation::command(doc! { "nosuch": 1 }),
+            MongoOperation::command(doc! { "nosuch": testbed::value(1) }),
         ]
     }
 
@@ -152,21 +153,21 @@ impl Subject for testbed::Nginx {
     }
 
     fn good() -> HttpRequest {
-        HttpRequest::get("/")
+        HttpRequest::get("/").header("X-Value", testbed::value("header"))
     }
 
     fn senseless() -> Vec<HttpRequest> {
         vec![
             HttpRequest::get("no/slash"),
-            HttpRequest::get("/").header("X-A", "a\0b"),
-            HttpRequest::get("/").header("X-A", "a\r\nX-B: b"),
-            HttpRequest::get("/").body("none"),
+            HttpRequest::get("/").header("X-A", testbed::value("a\0b")),
+            HttpRequest::get("/").header("X-A", testbed::value("a\r\nX-B: b")),
+            HttpRequest::get("/").body(testbed::value("none")),
         ]
     }
 
     fn refused() -> Vec<HttpRequest> {
         [400, 404, 409]
-            .map(|status| HttpRequest::post(format!("/status/{status}")).body("x"))
+            .map(|status| HttpRequest::post(format!("/status/{status}")).body(testbed::value("x")))
             .into()
     }
 

@@ -22,13 +22,13 @@ impl Subject for testbed::Postgres {
     fn good() -> Sql {
         Sql::new("INSERT INTO entries (n, text) VALUES ($1, $2)")
             .bind(7)
-            .bind("x")
+            .bind(testbed::value("x"))
     }
 
     fn senseless() -> Vec<Sql> {
         vec![
             Sql::new(" "),
-            Sql::new("SELECT $1").bind("a\0b"),
+            Sql::new("SELECT $1").bind(testbed::value("a\0b")),
             Sql::new("SELECT $1, $2").bind(1),
             Sql::new("SELECT 1; SELECT 2"),
             Sql::new("COMMIT"),
@@ -42,7 +42,7 @@ impl Subject for testbed::Postgres {
                 .bind(7)
                 .bind(""),
             Sql::new("INSERT INTO entries (n, text) VALUES ($1, $2)")
-                .bind("no number")
+                .bind(testbed::value("no number"))
                 .bind("x"),
             Sql::new("SELEC 1"),
         ]

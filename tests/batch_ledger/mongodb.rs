@@ -52,9 +52,9 @@ impl Ledger for Proxied {
     }
 
     fn entry(key: usize, poison: bool) -> MongoOperation {
-        let key = i64::try_from(key).expect("small");
+        let name = testbed::value(key);
         if key % 8 < 4 {
-            let mut document = doc! { "key": key };
+            let mut document = doc! { "key": name };
             if poison {
                 document.insert("poison", true);
             }
@@ -64,7 +64,7 @@ impl Ledger for Proxied {
         if poison {
             update.insert("$set", doc! { "poison": true });
         }
-        MongoOperation::update_one(COUNTED, doc! { "_id": key }, update).upsert(true)
+        MongoOperation::update_one(COUNTED, doc! { "_id": name }, update).upsert(true)
     }
 
     fn cut(&self) {
@@ -84,11 +84,10 @@ impl Ledger for Proxied {
             let collection = database.collection::<Document>(collection);
             for document in collection.find(doc! {}).run().expect("finds") {
                 let document = document.expect("reads");
-                let key = document.get_i64(name).expect("a number");
+                let key = document.get_str(name).expect("a text");
                 let more = document.get_i64("times").unwrap_or(1);
-                *times
-                    .entry(usize::try_from(key).expect("ours"))
-                    .or_default() += u64::try_from(more).expect("positive");
+                let key = testbed::what(key).parse().expect("ours");
+                *times.entry(key).or_default() += u64::try_from(more).expect("positive");
             }
         }
         times

@@ -26,8 +26,9 @@ impl Ledger for testbed::Redis {
     }
 
     fn entry(key: usize, poison: bool) -> RedisCommand {
-        let by = if poison { "poison" } else { "1" };
-        RedisCommand::new("INCRBY").arg(key).arg(by)
+        let poisoned = testbed::value("poison");
+        let by = if poison { &poisoned } else { "1" };
+        RedisCommand::new("INCRBY").arg(testbed::value(key)).arg(by)
     }
 
     fn cut(&self) {
@@ -43,9 +44,12 @@ impl Ledger for testbed::Redis {
     fn read(&self) -> HashMap<usize, u64> {
         let client = redis::Client::open(self.url()).expect("a good URL");
         let mut conn = client.get_connection().expect("connects");
-        let keys: Vec<usize> = redis::cmd("KEYS").arg("*").query(&mut conn).expect("keys");
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut conn).expect("keys");
         let counts = redis::cmd("MGET").arg(&keys).query::<Vec<u64>>(&mut conn);
-        keys.into_iter().zip(counts.expect("numbers")).collect()
+        let keys = keys
+            .iter()
+            .map(|key| testbed::what(key).parse().expect("ours"));
+        keys.zip(counts.expect("numbers")).collect()
     }
 }
 

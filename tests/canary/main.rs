@@ -59,6 +59,7 @@ fn main() {
         ("shown", &shown),
         ("panics", &panics),
     ] {
+        testbed::keep(name, text);
         let has_key = |line: &str| key.iter().any(|form| line.contains(form));
         for line in text
             .lines()

@@ -53,12 +53,13 @@ fn there(servers: &[testbed::Redis]) -> HashMap<i32, u64> {
     for server in servers {
         let client = redis::Client::open(server.url()).expect("a good URL");
         let mut conn = client.get_connection().expect("connects");
-        let keys: Vec<i32> = redis::cmd("KEYS").arg("*").query(&mut conn).expect("keys");
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut conn).expect("keys");
         if keys.is_empty() {
             continue;
         }
         let counts = redis::cmd("MGET").arg(&keys).query::<Vec<u64>>(&mut conn);
         for (key, count) in keys.into_iter().zip(counts.expect("numbers")) {
+            let key = testbed::what(&key).parse().expect("ours");
             *there.entry(key).or_default() += count;
         }
     }
@@ -133,7 +134,7 @@ fn one_of_three_is_killed() {
     let servers = [server(), server(), server()];
     let fleet = fleet_of(&servers).build().expect("connects");
     warm(&fleet);
-    let incr = |key: i32| RedisCommand::new("INCR").arg(key);
+    let incr = |key: i32| RedisCommand::new("INCR").arg(testbed::value(key));
     let mut killed = Instant::now();
     let account = under_load(&fleet, incr, |_| {
         thread::sleep(Duration::from_millis(300));
@@ -160,7 +161,7 @@ fn all_are_done(
     mend: impl FnOnce(),
 ) {
     let set = |key: i32| {
-        let set = RedisCommand::new("SET").arg(key).arg(1);
+        let set = RedisCommand::new("SET").arg(testbed::value(key)).arg(1);
         set.idempotent(true).deadline(Duration::from_secs(3))
     };
     let mut hurt_at = Instant::now();

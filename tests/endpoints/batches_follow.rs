@@ -84,7 +84,7 @@ fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
     let batch = batch.build().expect("starts");
     // A read between the writes is done by a replica: what is refused is seen all the same.
     let round = |name: &str| {
-        let incr = |key| RedisCommand::new("INCR").arg(format!("{name}{key}"));
+        let incr = |key| RedisCommand::new("INCR").arg(testbed::value(format!("{name}{key}")));
         let get = RedisCommand::new("GET").arg("key");
         let operations = (0..600).map(|key| if key % 3 == 0 { get.clone() } else { incr(key) });
         let tickets = batch.submit_all(operations.map(|one| one.deadline(Duration::from_secs(5))));
@@ -95,7 +95,10 @@ fn a_demoted_primary_refuses_and_everything_is_done_at_the_new_one() {
         assert!(outcome.is_done(), "{outcome:?}");
     }
     until("replicated", || {
-        replica.cli(&["EXISTS", "first599"]).expect("an answer") == "1"
+        replica
+            .cli(&["EXISTS", &testbed::value("first599")])
+            .expect("an answer")
+            == "1"
     });
     swap_roles(&primary, &replica);
     let start = Instant::now();

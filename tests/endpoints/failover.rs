@@ -29,7 +29,7 @@ impl Story {
     pub(crate) fn insert(&self) -> (u64, Sql) {
         let entry = self.next.fetch_add(1, SeqCst);
         let insert = Sql::new("INSERT INTO ledger VALUES ($1)");
-        (entry, insert.bind(entry.cast_signed()))
+        (entry, insert.bind(testbed::number(entry.cast_signed())))
     }
 
     fn write(&self, fleet: &Fleet<Postgres>, limit: Duration) {
@@ -81,7 +81,8 @@ impl Story {
         let entries = server.psql("SELECT entry FROM ledger").expect("an answer");
         let mut found = HashMap::<u64, u32>::new();
         for entry in entries.lines() {
-            *found.entry(entry.parse().expect("a number")).or_default() += 1;
+            let entry = testbed::which(entry.parse().expect("a number"));
+            *found.entry(entry.cast_unsigned()).or_default() += 1;
         }
         assert!(
             found.values().all(|count| *count == 1),
@@ -240,11 +241,16 @@ fn one_that_was_superseded_does_not_get_the_writes_back() {
 fn redis_by_the_same_code() {
     let (primary, replica, fleet) = redis_pair();
     let set = |value: &str| {
-        let set = RedisCommand::new("SET").arg("key").arg(value);
+        let set = RedisCommand::new("SET")
+            .arg("key")
+            .arg(testbed::value(value));
         fleet.write().execute(set.deadline(Duration::from_secs(5)))
     };
     set("one").expect("the primary takes it");
-    assert_eq!(primary.cli(&["GET", "key"]).expect("an answer"), "one");
+    assert_eq!(
+        primary.cli(&["GET", "key"]).expect("an answer"),
+        testbed::value("one")
+    );
     until("the replica is known", || {
         fleet
             .endpoints()
@@ -273,7 +279,10 @@ fn redis_by_the_same_code() {
         "{:?}",
         begun.elapsed()
     );
-    assert_eq!(replica.cli(&["GET", "key"]).expect("an answer"), "two");
+    assert_eq!(
+        replica.cli(&["GET", "key"]).expect("an answer"),
+        testbed::value("two")
+    );
 }
 
 #[test]

@@ -128,9 +128,14 @@ fn the_addresses_of_a_real_name() {
         .resolve(name, EVERY, move |address| Redis::new(config.at(address)))
         .build()
         .expect("connects");
-    let set = RedisCommand::new("SET").arg("key").arg("value");
+    let set = RedisCommand::new("SET")
+        .arg("key")
+        .arg(testbed::value("it"));
     fleet.execute(set).expect("works");
-    assert_eq!(server.cli(&["GET", "key"]).expect("an answer"), "value");
+    assert_eq!(
+        server.cli(&["GET", "key"]).expect("an answer"),
+        testbed::value("it")
+    );
 }
 
 #[test]

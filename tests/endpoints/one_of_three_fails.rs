@@ -28,7 +28,9 @@ impl Server for testbed::Redis {
     const IS_EXACT: bool = false;
 
     fn operation() -> RedisCommand {
-        RedisCommand::new("INCR").arg("visits").deadline(LIMIT)
+        RedisCommand::new("INCR")
+            .arg(testbed::value("visits"))
+            .deadline(LIMIT)
     }
 }
 
@@ -36,7 +38,10 @@ impl Server for testbed::Postgres {
     const IS_EXACT: bool = true;
 
     fn operation() -> Sql {
-        Sql::new("SELECT 1").idempotent(false).deadline(LIMIT)
+        Sql::new("SELECT $1::text")
+            .bind(testbed::value("visit"))
+            .idempotent(false)
+            .deadline(LIMIT)
     }
 }
 
@@ -44,7 +49,10 @@ impl Server for Nginx {
     const IS_EXACT: bool = false;
 
     fn operation() -> HttpRequest {
-        HttpRequest::post("/echo").deadline(LIMIT)
+        HttpRequest::post("/echo")
+            .header("X-Visit", testbed::value("header"))
+            .body(testbed::value("body"))
+            .deadline(LIMIT)
     }
 }
 

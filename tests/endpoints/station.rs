@@ -14,6 +14,8 @@ use millpond::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::subjects::traced::traced;
+
 /// A server, as seen from outside.
 #[derive(Debug, Default)]
 pub(crate) struct Station {
@@ -37,12 +39,21 @@ pub(crate) struct Station {
 pub(crate) struct Way(pub(crate) Arc<Station>);
 
 /// Something to do.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Errand {
     #[serde(flatten)]
     envelope: Envelope,
-    /// What a server that is overloaded repeats.
-    pub(crate) value: String,
+    /// What a server repeats in each error, and nobody is to be shown.
+    value: String,
+}
+
+impl Default for Errand {
+    fn default() -> Self {
+        Self {
+            envelope: Envelope::default(),
+            value: testbed::value("errand"),
+        }
+    }
 }
 
 impl Operation for Errand {
@@ -135,13 +146,15 @@ impl Station {
     }
 
     fn run(&self, errand: &Errand, deadline: Deadline) -> Result<String, Error> {
-        let fail = |kind| Err(Error::new(kind, Phase::Operation, "scripted"));
+        let fail = |kind, what: &str| {
+            let said = format!("{what} for {}", errand.value);
+            Err(Error::new(kind, Phase::Operation, said))
+        };
         if self.down.load(SeqCst) || self.failing.load(SeqCst) {
-            return fail(ErrorKind::ConnectionLost);
+            return fail(ErrorKind::ConnectionLost, "no connection");
         }
         if self.overloaded.load(SeqCst) {
-            let said = format!("too much to do for {}", errand.value);
-            return Err(Error::new(ErrorKind::Overloaded, Phase::Operation, said));
+            return fail(ErrorKind::Overloaded, "too much to do");
         }
         let takes = Duration::from_micros(self.takes.load(SeqCst));
         let sleep = deadline.remaining_within(takes);
@@ -149,7 +162,7 @@ impl Station {
             std::thread::sleep(sleep);
         }
         if sleep < takes {
-            return fail(ErrorKind::DeadlineExceeded);
+            return fail(ErrorKind::DeadlineExceeded, "no time");
         }
         self.served.fetch_add(1, SeqCst);
         if let Some(id) = errand.envelope.id() {
@@ -161,6 +174,7 @@ impl Station {
 
     pub(crate) fn new(name: &str) -> Arc<Self> {
         backend::adopt::<Way>();
+        traced();
         Arc::new(Self {
             name: name.into(),
             ..Self::default()

@@ -84,11 +84,13 @@ fn refused(config: HttpConfig) -> Error {
 }
 
 fn get(path: &str) -> HttpRequest {
-    HttpRequest::get(path)
+    HttpRequest::get(path).header("X-Value", testbed::value("get"))
 }
 
 fn post(path: &str, bytes: usize) -> HttpRequest {
-    HttpRequest::post(path).body("x".repeat(bytes))
+    HttpRequest::post(path)
+        .header("X-Value", testbed::value("post"))
+        .body("x".repeat(bytes))
 }
 
 fn cut(servers: &Servers) -> Error {

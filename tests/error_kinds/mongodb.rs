@@ -110,7 +110,8 @@ fn refused(config: MongoDbConfig) -> Error {
     }
 }
 
-fn insert(document: Document) -> MongoOperation {
+fn insert(mut document: Document) -> MongoOperation {
+    document.insert("text", testbed::value("text"));
     MongoOperation::insert_one("t", document)
 }
 

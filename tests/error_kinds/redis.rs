@@ -134,7 +134,7 @@ fn busy(servers: &Servers, what: impl FnOnce() -> Error) -> Error {
 
 fn full(_: &Servers) -> Error {
     let server = server(&["--maxmemory", "100kb", "--maxmemory-policy", "noeviction"]);
-    run(at(server.port()), &["SET", "k", "v"])
+    run(at(server.port()), &["SET", secret!("k"), secret!("v")])
 }
 
 /// A replica of nobody who can be reached.
@@ -168,13 +168,15 @@ fn disk() -> (Error, Error) {
     // It cannot put its file where a folder is.
     std::fs::create_dir(format!("{folder}/dump.rdb")).expect("made");
     std::fs::write(format!("{folder}/dump.rdb/full"), "").expect("made");
-    server.cli(&["SET", "k", "v"]).expect("works");
+    server
+        .cli(&["SET", secret!("k"), secret!("v")])
+        .expect("works");
     server.cli(&["BGSAVE"]).expect("works");
     until("the failure", || {
         let told = server.cli(&["INFO", "persistence"]).expect("works");
         told.contains("rdb_last_bgsave_status:err")
     });
-    let set = RedisCommand::new("SET").arg("k").arg("v");
+    let set = RedisCommand::new("SET").arg(secret!("k")).arg(secret!("v"));
     let write = before.execute(&mut conn, &set, Deadline::NEVER);
     (write.expect_err("refused"), refused(at(server.port())))
 }
@@ -241,7 +243,7 @@ fn killed(servers: &Servers) -> Error {
         .server
         .cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
         .expect("works");
-    let set = RedisCommand::new("SET").arg("k").arg("v");
+    let set = RedisCommand::new("SET").arg(secret!("k")).arg(secret!("v"));
     manager
         .execute(&mut conn, &set, Deadline::NEVER)
         .expect_err("killed")
@@ -252,7 +254,7 @@ fn paused(_: &Servers) -> Error {
     let manager = manager(at(server.port()));
     let mut conn = manager.connect().expect("connects");
     server.cli(&["CLIENT", "PAUSE", "5000"]).expect("works");
-    let set = RedisCommand::new("SET").arg("k").arg("v");
+    let set = RedisCommand::new("SET").arg(secret!("k")).arg(secret!("v"));
     let result = manager.execute(&mut conn, &set, Deadline::within(LIMIT));
     result.expect_err("paused")
 }
@@ -262,7 +264,7 @@ fn frozen(_: &Servers) -> Error {
     let manager = manager(at(server.port()).read_timeout(LIMIT));
     let mut conn = manager.connect().expect("connects");
     server.freeze();
-    let set = RedisCommand::new("SET").arg("k").arg("v");
+    let set = RedisCommand::new("SET").arg(secret!("k")).arg(secret!("v"));
     let result = manager.execute(&mut conn, &set, Deadline::NEVER);
     server.thaw();
     result.expect_err("frozen")
@@ -278,7 +280,7 @@ fn cut(servers: &Servers) -> Error {
             thread::sleep(Duration::from_millis(50));
             proxy.cut();
         });
-        let set = RedisCommand::new("SET").arg("k").arg("v");
+        let set = RedisCommand::new("SET").arg(secret!("k")).arg(secret!("v"));
         manager
             .execute(&mut conn, &set, Deadline::NEVER)
             .expect_err("cut")
@@ -305,7 +307,7 @@ fn commands() -> Vec<Row<Servers>> {
         operation("wrong type", Kind::InvalidOperation, Final, &["WRONGTYPE"], |s: &Servers| s.run(&["LPUSH", "text", "v"])),
         operation("unknown command", Kind::InvalidOperation, Final, &["unknown command"], |s: &Servers| s.run(&["NONESUCH", "v"])),
         operation("number of arguments", Kind::InvalidOperation, Final, &["wrong number of arguments"], |s: &Servers| s.run(&["GET"])),
-        operation("syntax", Kind::InvalidOperation, Final, &["syntax error"], |s: &Servers| s.run(&["SET", "k", "v", "NONESUCH"])),
+        operation("syntax", Kind::InvalidOperation, Final, &["syntax error"], |s: &Servers| s.run(&["SET", secret!("k"), secret!("v"), "NONESUCH"])),
         operation("no number", Kind::InvalidOperation, Final, &["not an integer"], |s: &Servers| s.run(&["INCR", "text"])),
         operation("number too large", Kind::InvalidOperation, Final, &["overflow"], |s: &Servers| { s.server.cli(&["SET", "most", "9223372036854775807"]).expect("works"); s.run(&["INCR", "most"]) }),
         operation("refused in MULTI", Kind::InvalidOperation, Final, &["none was executed"], aborted),
@@ -318,17 +320,17 @@ fn commands() -> Vec<Row<Servers>> {
         operation("key missing", Kind::NotFound, Final, &["no such key"], |s: &Servers| s.run(&["RENAME", "nonesuch", "k"])),
         operation("consumer group exists", Kind::Constraint, Final, &["BUSYGROUP"], |s: &Servers| { s.server.cli(&["XGROUP", "CREATE", "stream", "there", "$"]).expect("works"); s.run(&["XGROUP", "CREATE", "stream", "there", "$"]) }),
         operation("key exists", Kind::Constraint, Final, &["BUSYKEY"], |s: &Servers| { let mut conn = open(at(s.port())); let dump: Vec<u8> = cmd("DUMP").arg("text").query(&mut conn).expect("works"); cmd("RESTORE").arg("text").arg(0).arg(dump).exec(&mut conn).expect_err("there").into() }),
-        operation("no right to the command", Kind::Permission, Final, &["NoPerm", "REDIS_USER"], |s: &Servers| run(at(s.port()).user("app").password(secret!("right")), &["SET", "k", "v"])),
-        operation("login gone", Kind::Authentication, Final, &["REDIS_PASSWORD"], |s: &Servers| { let mut conn = open(at(s.port())); s.server.cli(&["CONFIG", "SET", "requirepass", secret!("new")]).expect("works"); let _ = cmd("RESET").exec(&mut conn); let error = cmd("GET").arg("k").exec(&mut conn).expect_err("no login"); let mut admin = open(at(s.port()).password(secret!("new"))); cmd("CONFIG").arg("SET").arg("requirepass").arg("").exec(&mut admin).expect("works"); error.into() }),
-        operation("write to a replica", Kind::WrongRole, Later, &["REDIS_HOST", "replica"], |_| replica("yes", &["SET", "k", "v"])),
+        operation("no right to the command", Kind::Permission, Final, &["NoPerm", "REDIS_USER"], |s: &Servers| run(at(s.port()).user("app").password(secret!("right")), &["SET", secret!("k"), secret!("v")])),
+        operation("login gone", Kind::Authentication, Final, &["REDIS_PASSWORD"], |s: &Servers| { let mut conn = open(at(s.port())); s.server.cli(&["CONFIG", "SET", "requirepass", secret!("new")]).expect("works"); let _ = cmd("RESET").exec(&mut conn); let error = cmd("GET").arg(secret!("k")).exec(&mut conn).expect_err("no login"); let mut admin = open(at(s.port()).password(secret!("new"))); cmd("CONFIG").arg("SET").arg("requirepass").arg("").exec(&mut admin).expect("works"); error.into() }),
+        operation("write to a replica", Kind::WrongRole, Later, &["REDIS_HOST", "replica"], |_| replica("yes", &["SET", secret!("k"), secret!("v")])),
         operation("key of another node", Kind::WrongRole, Later, &["REDIS_CLUSTER_NODES"], |s: &Servers| node(s, &["GET", "foo"])),
         operation("keys of several slots", Kind::InvalidOperation, Final, &["{tag}"], |s: &Servers| node(s, &["MGET", "a", "b"])),
         operation("slot of no node", Kind::WrongRole, Later, &["CLUSTER INFO"], cluster_down),
         operation("memory full", Kind::ResourceLimit, Later, &["OOM", "maxmemory"], full),
         operation("disk fails", Kind::ResourceLimit, Later, &["MISCONF", "log"], |_| disk().0),
-        operation("too few replicas", Kind::Overloaded, Later, &["NOREPLICAS", "min-replicas-to-write"], |_| { let server = server(&["--min-replicas-to-write", "1"]); run(at(server.port()), &["SET", "k", "v"]) }),
+        operation("too few replicas", Kind::Overloaded, Later, &["NOREPLICAS", "min-replicas-to-write"], |_| { let server = server(&["--min-replicas-to-write", "1"]); run(at(server.port()), &["SET", secret!("k"), secret!("v")]) }),
         operation("replica without its primary", Kind::Overloaded, Later, &["replica-serve-stale-data"], |_| replica("no", &["GET", "k"])),
-        operation("script runs", Kind::Overloaded, Later, &["BUSY", "SCRIPT KILL"], |s: &Servers| { let manager = manager(at(s.port())); let mut conn = manager.connect().expect("connects"); busy(s, || manager.execute(&mut conn, &RedisCommand::new("GET").arg("k"), Deadline::NEVER).expect_err("busy")) }),
+        operation("script runs", Kind::Overloaded, Later, &["BUSY", "SCRIPT KILL"], |s: &Servers| { let manager = manager(at(s.port())); let mut conn = manager.connect().expect("connects"); busy(s, || manager.execute(&mut conn, &RedisCommand::new("GET").arg(secret!("k")), Deadline::NEVER).expect_err("busy")) }),
         operation("unblocked by somebody", Kind::Cancelled, Final, &["UNBLOCKED"], unblocked),
     ]
 }

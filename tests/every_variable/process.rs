@@ -32,6 +32,8 @@ fn run(name: &str, more: &str, variables: &[(&str, &str)]) -> (String, String) {
     let output = child.output().unwrap();
     std::fs::remove_file(file).unwrap();
     let (said, log) = (output.stdout, output.stderr);
+    testbed::keep("standard output", &said);
+    testbed::keep("log", &log);
     let (said, log) = (
         String::from_utf8(said).unwrap(),
         String::from_utf8(log).unwrap(),
@@ -49,14 +51,17 @@ fn child() {
     let hub = builder.open(&Config::from_env().unwrap()).unwrap();
     let cache = hub.pool::<Redis>("cache").unwrap();
     println!("the pool has {} at most", cache.max_size());
-    let ping = || RedisCommand::new("PING").priority(Priority::Low);
-    cache.execute(ping()).unwrap();
+    let echo = || {
+        let echo = RedisCommand::new("ECHO").arg(testbed::value("text"));
+        echo.priority(Priority::Low)
+    };
+    cache.execute(echo()).unwrap();
     let begun = Instant::now();
     // Busy, for the limit of processor time.
     while begun.elapsed() < Duration::from_millis(1800) {
         std::hint::spin_loop();
     }
-    match cache.execute(ping()) {
+    match cache.execute(echo()) {
         Ok(_) => println!("an operation of low priority is done"),
         Err(error) => println!("it is refused: {:?}", error.kind()),
     }

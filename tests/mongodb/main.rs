@@ -35,7 +35,10 @@ fn items(lease: &MongoDbConnection, name: &str) -> Collection<Document> {
 /// One write and one read.
 fn works(lease: &MongoDbConnection) -> Result<(), mongodb::error::Error> {
     let items = items(lease, "works");
-    let id = items.insert_one(doc! { "n": 1 }).run()?.inserted_id;
+    let id = items
+        .insert_one(doc! { "n": testbed::value(1) })
+        .run()?
+        .inserted_id;
     let found = items.find_one(doc! { "_id": id }).run()?;
     assert!(found.is_some());
     Ok(())

@@ -95,11 +95,12 @@ pub(crate) fn while_working(
 fn write(key: i32) -> MongoOperation {
     let once = doc! { "$inc": { "times": 1 } };
     let same = doc! { "$set": { "times": 1 } };
+    let number = testbed::number(key);
     let operation = match key % 4 {
-        0 => MongoOperation::insert_one(NAMED, doc! { "_id": key }),
-        1 => MongoOperation::insert_one(LOOSE, doc! { "key": key }),
-        2 => MongoOperation::update_one(COUNTED, doc! { "_id": key }, once).upsert(true),
-        _ => MongoOperation::update_one(COUNTED, doc! { "_id": key }, same)
+        0 => MongoOperation::insert_one(NAMED, doc! { "_id": number }),
+        1 => MongoOperation::insert_one(LOOSE, doc! { "key": number }),
+        2 => MongoOperation::update_one(COUNTED, doc! { "_id": number }, once).upsert(true),
+        _ => MongoOperation::update_one(COUNTED, doc! { "_id": number }, same)
             .upsert(true)
             .idempotent(true),
     };

@@ -5,6 +5,8 @@
 #[path = "../book/mod.rs"]
 mod book;
 mod load;
+#[path = "../traced/mod.rs"]
+mod traced;
 
 use std::collections::HashMap;
 use std::fs;
@@ -48,8 +50,9 @@ fn read(mongo: &Mongo) -> HashMap<i32, u64> {
         let collection = conn.database(DATABASE).collection::<Document>(collection);
         for document in collection.find(doc! {}).run().expect("finds") {
             let document = document.expect("reads");
-            let key = document.get_i32(field).expect("a key");
+            let key = testbed::which(document.get_i64(field).expect("a key"));
             let times = document.get("times").and_then(Bson::as_i32).unwrap_or(1);
+            let key = i32::try_from(key).expect("ours");
             *there.entry(key).or_default() += u64::try_from(times).expect("positive");
         }
     }
@@ -144,6 +147,7 @@ fn writes_follow_the_primary_and_reads_go_on() {
     let mongo = Mongo::builder().replica_set(3).start().expect("a set");
     // What the process keeps for good is there from the first pool on.
     let book = Book::new();
+    traced::traced();
     let first = pool(config(&mongo));
     while_working(&first, &first, &book, || {
         thread::sleep(Duration::from_millis(500));

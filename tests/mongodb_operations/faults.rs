@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_millis(100);
 
 fn insert(n: i32) -> MongoOperation {
-    MongoOperation::insert_one("faults", doc! { "_id": n })
+    MongoOperation::insert_one("faults", doc! { "_id": n, "text": testbed::value(n) })
 }
 
 #[test]

@@ -87,18 +87,22 @@ fn duplicates_in_a_thousand_are_found_exactly() {
     let pool = pool();
     let c = "thousand";
     let culprits: HashSet<i64> = [0, 17, 499, 500, 999].into();
-    let taken = |n: &i64| MongoOperation::insert_one(c, doc! { "_id": *n, "old": true });
+    let taken =
+        |n: &i64| MongoOperation::insert_one(c, doc! { "_id": testbed::number(*n), "old": true });
     for outcome in batch(&pool, &culprits.iter().map(taken).collect::<Vec<_>>()) {
         assert!(outcome.is_done());
     }
     let inserts: Vec<_> = (0..1000_i64)
-        .map(|n| MongoOperation::insert_one(c, doc! { "_id": n, "old": false }))
+        .map(|n| MongoOperation::insert_one(c, doc! { "_id": testbed::number(n), "old": false }))
         .collect();
     for (index, outcome) in (0..).zip(batch(&pool, &inserts)) {
         match outcome {
             Outcome::Done(reply) => {
                 assert!(!culprits.contains(&index));
-                assert_eq!(reply.inserted_id(), Some(&Bson::Int64(index)));
+                assert_eq!(
+                    reply.inserted_id(),
+                    Some(&Bson::Int64(testbed::number(index)))
+                );
             }
             Outcome::Rejected(error) => {
                 assert!(culprits.contains(&index));
@@ -126,7 +130,7 @@ fn refused_updates_and_deletes_are_named_exactly() {
     let inserts: Vec<_> = (0..10)
         .map(|n| {
             let value = if n == 4 {
-                Bson::from("text")
+                Bson::from(testbed::value("text"))
             } else {
                 Bson::Int32(0)
             };

@@ -55,28 +55,29 @@ pub(crate) fn while_working(pool: &Pool<Postgres>, book: &Arc<Book>, test: impl 
 fn insert(key: i32, text: i32) -> Sql {
     let sql = match text {
         0 => "INSERT INTO ledger VALUES ($1) RETURNING key".to_owned(),
-        text => format!("INSERT INTO ledger SELECT $1 + {text} - {text} RETURNING key"),
+        text => format!("INSERT INTO ledger SELECT $1::bigint + {text} - {text} RETURNING key"),
     };
-    Sql::new(sql).bind(key).deadline(LIMIT)
+    Sql::new(sql).bind(testbed::number(key)).deadline(LIMIT)
 }
 
 fn executes(pool: &Pool<Postgres>, book: &Arc<Book>) {
     let key = book.open();
     let result = pool.execute(insert(key, key % 4));
     if let Ok(reply) = &result {
-        let answer: i32 = reply.rows()[0].get(0).expect("a number");
-        assert_eq!(answer, key, "a wrong result");
+        let answer: i64 = reply.rows()[0].get(0).expect("a number");
+        assert_eq!(answer, testbed::number(key), "a wrong result");
     }
     book.enter(key, result.as_ref().err());
     select(pool, book, key);
 }
 
 fn select(pool: &Pool<Postgres>, book: &Arc<Book>, key: i32) {
-    let select = Sql::new(format!("SELECT $1::int * {}", key % 5)).bind(key);
+    let number = testbed::number(key);
+    let select = Sql::new(format!("SELECT $1::bigint + {}", key % 5)).bind(number);
     match pool.execute(select.deadline(LIMIT)) {
         Ok(reply) => {
-            let answer: i32 = reply.rows()[0].get(0).expect("a number");
-            assert_eq!(answer, key * (key % 5), "a wrong result");
+            let answer: i64 = reply.rows()[0].get(0).expect("a number");
+            assert_eq!(answer, number + i64::from(key % 5), "a wrong result");
         }
         Err(error) => book.failure(&error),
     }
@@ -88,16 +89,17 @@ fn leases(pool: &Pool<Postgres>, book: &Arc<Book>) {
         Ok(lease) => lease,
         Err(error) => return book.enter(key, Some(&error)),
     };
-    for text in 0..3 {
-        let sql = format!("SELECT $1::int + {text}");
-        match lease.query_one(sql.as_str(), &[&key]) {
-            Ok(row) => assert_eq!(row.get::<_, i32>(0), key + text, "a wrong result"),
+    let number = testbed::number(key);
+    for text in 0..3_i64 {
+        let sql = format!("SELECT $1::bigint + {text}");
+        match lease.query_one(sql.as_str(), &[&number]) {
+            Ok(row) => assert_eq!(row.get::<_, i64>(0), number + text, "a wrong result"),
             Err(error) => book.failure(&Error::from(error)),
         }
     }
-    let result = lease.query_one("INSERT INTO ledger VALUES ($1) RETURNING key", &[&key]);
+    let result = lease.query_one("INSERT INTO ledger VALUES ($1) RETURNING key", &[&number]);
     if let Ok(row) = &result {
-        assert_eq!(row.get::<_, i32>(0), key, "a wrong result");
+        assert_eq!(row.get::<_, i64>(0), number, "a wrong result");
     }
     book.enter(key, result.err().map(Error::from).as_ref());
 }
@@ -108,7 +110,9 @@ fn batches(batch: &Batch<Postgres>, book: &Arc<Book>) {
         .map(|n| {
             let key = book.open();
             let insert = match n % 4 {
-                0 | 1 => Sql::new("INSERT INTO ledger (key) VALUES ($1)").bind(key),
+                0 | 1 => {
+                    Sql::new("INSERT INTO ledger (key) VALUES ($1)").bind(testbed::number(key))
+                }
                 n => insert(key, n),
             };
             let ticket = batch.submit(insert.deadline(LIMIT));

@@ -4,6 +4,8 @@
 #[path = "../book/mod.rs"]
 mod book;
 mod load;
+#[path = "../traced/mod.rs"]
+mod traced;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +18,10 @@ use testbed::{PgBouncer, Postgres as Server};
 use book::Book;
 use load::while_working;
 
-const LEDGER: &str = "CREATE TABLE ledger (key int NOT NULL)";
+const LEDGER: &str = "CREATE TABLE ledger (key bigint NOT NULL)";
 
 fn bed() -> (Server, PgBouncer) {
+    traced::traced();
     let server = Server::start().expect("starts");
     server.psql(LEDGER).expect("creates");
     let bouncer = PgBouncer::start(&server).expect("starts");
@@ -54,7 +57,9 @@ fn ledger(server: &Server) -> HashMap<i32, u64> {
     let parse = |row: &str| {
         let (key, times) = row.split_once('|').expect("two columns");
         (
-            key.parse().expect("a key"),
+            testbed::which(key.parse().expect("a key"))
+                .try_into()
+                .expect("ours"),
             times.parse().expect("a number"),
         )
     };
@@ -156,7 +161,7 @@ fn paused() {
 fn deadlines_hold_while_it_is_paused() {
     let (server, bouncer) = bed();
     let pool = noticed(&bouncer);
-    let insert = |key: i32| Sql::new("INSERT INTO ledger VALUES ($1)").bind(key);
+    let insert = |key: i32| Sql::new("INSERT INTO ledger VALUES ($1)").bind(testbed::number(key));
     pool.execute(insert(0)).expect("works");
     bouncer.pause().expect("pauses");
     let book = Arc::new(Book::new());
@@ -232,11 +237,13 @@ fn by_the_drivers_own_interface() {
             let pool = &pool;
             scope.spawn(move || {
                 for number in 0..20 {
-                    let key = thread * 100 + number;
+                    let key = testbed::number(thread * 100 + number);
                     let mut lease = pool.get().expect("a connection");
                     lease.batch_execute("SELECT 1").expect("works");
-                    let row = lease.query_one("SELECT $1::int", &[&key]).expect("works");
-                    assert_eq!(row.get::<_, i32>(0), key);
+                    let row = lease
+                        .query_one("SELECT $1::bigint", &[&key])
+                        .expect("works");
+                    assert_eq!(row.get::<_, i64>(0), key);
                     lease.batch_execute("BEGIN").expect("works");
                     let insert = "INSERT INTO ledger VALUES ($1)";
                     lease.execute(insert, &[&key]).expect("works");

@@ -208,13 +208,13 @@ fn a_server_that_takes_no_more_rows_is_left_in_time() {
         let mut bed = Bed::at(&server, "postgres", &server.url(), |config| config);
         let insert = Sql::new("INSERT INTO t (a, b) VALUES ($1, $2)");
         let rows = |b: &str| -> Vec<Sql> {
-            let row = |n: i32| insert.clone().bind(n).bind(b);
+            let row = |n: i32| insert.clone().bind(testbed::number(n)).bind(b);
             (0..MANY).map(row).collect()
         };
         assert_all_done(&bed.twice(&rows(""), "TRUNCATE t").0);
         bed.psql("TRUNCATE t");
         let mut other = bed.manager.connect().expect("connects");
-        let hold = "BEGIN; INSERT INTO t VALUES ('7')";
+        let hold = "BEGIN; INSERT INTO t VALUES ('730194756283000007')";
         other.batch_execute(hold).expect("works");
         let rows = rows(&"x".repeat(10_000));
         let (outcomes, took) = thread::scope(|scope| {

@@ -94,7 +94,8 @@ fn slots_move_and_no_caller_sees_it() {
     let slot = slot_of(&cluster, &tag);
     let pool = pool(config(&cluster));
     let batch = batch(&pool);
-    let pair = |number: usize| [format!("{{{tag}}}a{number}"), format!("{{{tag}}}b{number}")];
+    let pair =
+        |number: usize| ["a", "b"].map(|half| testbed::value(format!("{{{tag}}}{half}{number}")));
     let halves: Vec<_> = (0..100).map(|number| pair(number)[0].clone()).collect();
     for number in 0..100 {
         let [a, b] = pair(number);
@@ -102,11 +103,11 @@ fn slots_move_and_no_caller_sees_it() {
         pool.execute(set).unwrap();
     }
     let ledger = Ledger::new();
-    let in_slot = |key: usize| format!("{{{tag}}}:{key}");
+    let in_slot = |key: usize| testbed::value(format!("{{{tag}}}:{key}"));
     // Every other one of the batch's keys is elsewhere.
     let mixed = |key: usize| match key % 2 {
         0 => in_slot(key),
-        _ => format!("key:{key}"),
+        _ => testbed::value(format!("key:{key}")),
     };
     let ended = AtomicBool::new(false);
     let (moved, pairs) = thread::scope(|scope| {
@@ -157,8 +158,8 @@ fn loses_a_master(what: &str, harm: impl Fn(&testbed::Redis), heal: impl Fn(&tes
     let pool = pool(config(&cluster));
     let batch = batch(&pool);
     let ledger = Ledger::new();
-    let at_first = |key: usize| format!("{{{tag}}}:{key}");
-    let anywhere = |key: usize| format!("key:{key}");
+    let at_first = |key: usize| testbed::value(format!("{{{tag}}}:{key}"));
+    let anywhere = |key: usize| testbed::value(format!("key:{key}"));
     let (failover, gaps) = ledger.load(&batch, &at_first, &anywhere, || {
         thread::sleep(Duration::from_millis(500));
         harm(master);
@@ -201,11 +202,13 @@ fn a_batch_is_split_by_node() {
     let deadline = Deadline::within(Duration::from_secs(30));
     let commands: Vec<_> = (0..1000)
         .map(|key| match key {
-            500 => RedisCommand::new("INCRBY").arg("key:500").arg("x"),
+            500 => RedisCommand::new("INCRBY")
+                .arg(testbed::value("key:500"))
+                .arg("x"),
             501 => RedisCommand::new("MSET").arg(&["a", "1", "b", "2", "c", "3"]),
             502 => RedisCommand::new("MGET").arg(&["a", "b", "c"]),
             key => RedisCommand::new("INCRBY")
-                .arg(format!("key:{key}"))
+                .arg(testbed::value(format!("key:{key}")))
                 .arg(key),
         })
         .collect();
@@ -223,7 +226,11 @@ fn a_batch_is_split_by_node() {
     }
     // One by one and together, in turns, on the same connection.
     let gets: Vec<_> = (0..1000)
-        .map(|key| RedisCommand::new("SET").arg(format!("key:{key}")).arg(key))
+        .map(|key| {
+            RedisCommand::new("SET")
+                .arg(testbed::value(format!("key:{key}")))
+                .arg(key)
+        })
         .collect();
     let gets: Vec<_> = gets.iter().collect();
     let time = |run: &mut dyn FnMut()| {
@@ -255,7 +262,7 @@ fn a_frozen_node_costs_the_others_nothing() {
     let cluster = RedisCluster::start().unwrap();
     let manager = Redis::new(config(&cluster)).unwrap();
     let mut conn = manager.connect().unwrap();
-    let name = |key: usize| format!("key:{key}");
+    let name = |key: usize| testbed::value(format!("key:{key}"));
     let commands: Vec<_> = (0..300)
         .map(|key| RedisCommand::new("INCR").arg(name(key)))
         .collect();
@@ -305,7 +312,9 @@ fn with_tls_and_a_login() {
             0 => RedisCommand::new("SET")
                 .arg(format!("{{{tag}}}:{key}"))
                 .arg(key),
-            _ => RedisCommand::new("SET").arg(format!("key:{key}")).arg(key),
+            _ => RedisCommand::new("SET")
+                .arg(testbed::value(format!("key:{key}")))
+                .arg(key),
         })
         .collect();
     let all: Vec<_> = commands.iter().collect();
@@ -346,7 +355,8 @@ fn with_tls_and_a_login() {
     run(&mut conn);
     // The driver's own connection, too.
     let () = redis::Commands::set(&mut conn, "direct", 7).unwrap();
-    let many = RedisCommand::new("MGET").arg(&["direct", "key:1"]);
+    let many = RedisCommand::new("MGET").arg("direct");
+    let many = many.arg(testbed::value("key:1"));
     let reply = manager.execute(&mut conn, &many, Deadline::NEVER).unwrap();
     assert_eq!(reply, texts(&["7", "1"]));
     assert!(!manager.has_broken(&mut conn));

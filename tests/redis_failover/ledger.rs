@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millpond::{Batch, Operation, Outcome, Pool, Redis, RedisCommand};
+use testbed::Pace;
 
 /// The most operations of a test.
 const MOST: usize = 400_000;
@@ -46,6 +47,7 @@ pub(crate) type Name<'a> = &'a (dyn Fn(usize) -> String + Sync);
 /// What became of each key, by the callers.
 pub(crate) struct Ledger {
     start: Instant,
+    pace: Pace,
     fates: Mutex<Vec<Fate>>,
     twice: AtomicUsize,
     errors: Mutex<BTreeMap<String, usize>>,
@@ -74,6 +76,7 @@ impl Ledger {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
+            pace: Pace::start(),
             fates: Mutex::default(),
             twice: AtomicUsize::new(0),
             errors: Mutex::default(),
@@ -172,16 +175,16 @@ impl Ledger {
     }
 
     /// Waits until a write that began after the fault was done, by an executor and in the
-    /// batch; and how long after this moment the first of each was.
+    /// batch; and how long after this moment the first of each was, as a busy machine has it.
     pub(crate) fn gaps_after(&self, moment: Instant) -> (Duration, Duration) {
-        let moment = self.at(moment);
         let limit = Instant::now() + Duration::from_secs(15);
         let gap = |again: &AtomicU64| {
             while again.load(SeqCst) == u64::MAX {
                 assert!(Instant::now() < limit, "writes go again: {}", self.errors());
                 thread::sleep(Duration::from_millis(1));
             }
-            Duration::from_micros(again.load(SeqCst).saturating_sub(moment))
+            let again = self.start + Duration::from_micros(again.load(SeqCst));
+            self.pace.between(moment, again)
         };
         (gap(&self.executed_again), gap(&self.batched_again))
     }
@@ -233,12 +236,7 @@ impl Ledger {
     }
 
     fn now(&self) -> u64 {
-        self.at(Instant::now())
-    }
-
-    /// Microseconds from the start until this moment.
-    fn at(&self, moment: Instant) -> u64 {
-        u64::try_from(moment.duration_since(self.start).as_micros()).unwrap()
+        u64::try_from(self.start.elapsed().as_micros()).unwrap()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use millpond::backend::redis::SentinelRole;
 use millpond::{Operation, RedisCommand, RedisConfig};
-use testbed::RedisSentinel;
+use testbed::{Pace, RedisSentinel};
 
 use super::ledger::{Ledger, read};
 use super::{SOON, batch, is_primary, moment, pool, wants_its_replica};
@@ -35,7 +35,7 @@ fn fails_over(what: &str, harm: impl Fn(&testbed::Redis), heal: impl Fn(&testbed
     let pool = pool(config(&set));
     let batch = batch(&pool);
     let ledger = Ledger::new();
-    let name = |key: usize| format!("key:{key}");
+    let name = |key: usize| testbed::value(format!("key:{key}"));
     let (failover, gaps) = ledger.load(&batch, &name, &name, || {
         thread::sleep(Duration::from_millis(500));
         harm(set.master());
@@ -98,8 +98,9 @@ fn replicas_come_and_go() {
         let value = |name: &str| answer.lines().skip_while(|line| *line != name).nth(1);
         value("flags") == Some("slave") && value("master-link-status") == Some("ok")
     };
+    let pace = Pace::start();
     let seen = moment("a Sentinel sees it", || set.sentinels().iter().any(healthy));
-    let back = moment("reads go again", reads) - seen;
+    let back = pace.between(seen, moment("reads go again", reads));
     // It becomes the primary, and the old one a replica: reads go on there.
     let failover = ["SENTINEL", "FAILOVER", set.master_name()];
     let begun = || set.sentinels()[0].cli(&failover).is_ok();

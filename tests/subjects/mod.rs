@@ -3,6 +3,9 @@
 // Each test file uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "../traced/mod.rs"]
+pub(crate) mod traced;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -47,6 +50,7 @@ macro_rules! subject {
                 <$server>::port(self)
             }
             fn at($port: u16, $connect: Duration, $check: Duration) -> $manager {
+                traced::traced();
                 $make.expect("good settings")
             }
             fn work($conn: &mut <$manager as millpond::ManageConnection>::Connection) -> Outcome {
@@ -82,9 +86,9 @@ subject!(
             .check_timeout(check)
     ),
     |conn| {
-        conn.query_one("SELECT 1", &[])?;
+        conn.query_one("SELECT $1::text", &[&testbed::value("bound")])?;
         // Through the driver's own interface: such a connection is reset afterwards.
-        conn.batch_execute("SELECT 2")?;
+        conn.batch_execute(&format!("SELECT '{}'", testbed::value("literal")))?;
     }
 );
 
@@ -98,7 +102,9 @@ subject!(
             .connect_timeout(connect)
             .check_timeout(check)
     ),
-    |conn| ::redis::cmd("PING").query::<String>(conn)?
+    |conn| ::redis::cmd("ECHO")
+        .arg(testbed::value("text"))
+        .query::<String>(conn)?
 );
 
 subject!(
@@ -116,7 +122,7 @@ subject!(
     |conn| conn.within(Duration::from_secs(1), async |client| {
         let database = client.database("test");
         database
-            .run_command(::mongodb::bson::doc! { "ping": 1 })
+            .run_command(::mongodb::bson::doc! { "ping": 1, "comment": testbed::value("text") })
             .await
     })?
 );
@@ -130,5 +136,7 @@ subject!(
             .connect_timeout(connect)
             .check_timeout(check)
     ),
-    |conn| conn.get("/")?.error_for_status()?
+    |conn| conn
+        .get(&format!("/?text={}", testbed::value("text")))?
+        .error_for_status()?
 );

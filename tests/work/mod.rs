@@ -3,6 +3,9 @@
 // Each test file uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "../traced/mod.rs"]
+mod traced;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
@@ -61,6 +64,37 @@ impl Work {
         self.act = act;
         self
     }
+
+    /// What each error repeats, and nobody is to be shown.
+    fn value(&self) -> String {
+        testbed::value(self.number)
+    }
+
+    fn fail(&self, kind: ErrorKind) -> Error {
+        let message = format!("scripted: {}", self.value());
+        Error::new(kind, Phase::Operation, message)
+    }
+
+    /// What comes of this act at this attempt, counted from 1.
+    fn come_of(&self, act: &Act, attempt: u32) -> Outcome<()> {
+        let doubt = || self.fail(ErrorKind::ConnectionLost).with_outcome_unknown();
+        match act {
+            Act::Refuse => Outcome::Rejected(self.fail(ErrorKind::Constraint)),
+            Act::FailFirst(times) if attempt <= *times => {
+                Outcome::NotExecuted(self.fail(ErrorKind::ConnectionLost))
+            }
+            Act::DoubtFirst(times) if attempt <= *times => Outcome::Unknown(doubt()),
+            Act::DoubtThen(_) if attempt == 1 => Outcome::Unknown(doubt()),
+            Act::DoubtThen(then) => self.come_of(then, attempt - 1),
+            Act::DoubtUnsaid => Outcome::Unknown(self.fail(ErrorKind::ConnectionLost)),
+            Act::Busy(seconds) => {
+                let error = self.fail(ErrorKind::Overloaded);
+                Outcome::NotExecuted(error.with_retry_after(Duration::from_secs(*seconds)))
+            }
+            Act::Panic => panic!("scripted"),
+            Act::Answer | Act::Mute | Act::FailFirst(_) | Act::DoubtFirst(_) => Outcome::Done(()),
+        }
+    }
 }
 
 impl Operation for Work {
@@ -91,6 +125,10 @@ impl Operation for Work {
     fn statement(&self) -> Cow<'_, str> {
         assert!(self.act != Act::Mute, "scripted");
         "WORK ?".into()
+    }
+
+    fn each_value(&self, see: &mut dyn FnMut(&str)) {
+        see(&self.value());
     }
 }
 
@@ -132,7 +170,7 @@ impl Script {
         while *frozen {
             let left = deadline.remaining().unwrap_or(Duration::from_secs(60));
             if left.is_zero() {
-                let error = fail(ErrorKind::DeadlineExceeded);
+                let error = work.fail(ErrorKind::DeadlineExceeded);
                 return Outcome::Unknown(error.with_outcome_unknown());
             }
             (frozen, _) = self.thawed.wait_timeout(frozen, left).expect("no poison");
@@ -143,38 +181,13 @@ impl Script {
         *attempt += 1;
         let attempt = *attempt;
         drop(attempts);
-        let outcome = act(&work.act, attempt);
+        let outcome = work.come_of(&work.act, attempt);
         if matches!(outcome, Outcome::Done(()) | Outcome::Unknown(_)) {
             let mut effects = self.effects.lock().expect("no poison");
             *effects.entry(work.number).or_default() += 1;
         }
         outcome.map(|()| work.number * 2)
     }
-}
-
-/// What comes of this act at this attempt, counted from 1.
-fn act(act: &Act, attempt: u32) -> Outcome<()> {
-    let doubt = || fail(ErrorKind::ConnectionLost).with_outcome_unknown();
-    match act {
-        Act::Refuse => Outcome::Rejected(fail(ErrorKind::Constraint)),
-        Act::FailFirst(times) if attempt <= *times => {
-            Outcome::NotExecuted(fail(ErrorKind::ConnectionLost))
-        }
-        Act::DoubtFirst(times) if attempt <= *times => Outcome::Unknown(doubt()),
-        Act::DoubtThen(_) if attempt == 1 => Outcome::Unknown(doubt()),
-        Act::DoubtThen(then) => self::act(then, attempt - 1),
-        Act::DoubtUnsaid => Outcome::Unknown(fail(ErrorKind::ConnectionLost)),
-        Act::Busy(seconds) => {
-            let error = fail(ErrorKind::Overloaded);
-            Outcome::NotExecuted(error.with_retry_after(Duration::from_secs(*seconds)))
-        }
-        Act::Panic => panic!("scripted"),
-        Act::Answer | Act::Mute | Act::FailFirst(_) | Act::DoubtFirst(_) => Outcome::Done(()),
-    }
-}
-
-fn fail(kind: ErrorKind) -> Error {
-    Error::new(kind, Phase::Operation, "scripted")
 }
 
 #[derive(Default)]
@@ -239,6 +252,7 @@ pub fn pool(max_size: u32) -> (Pool<Scripted>, Arc<Script>) {
 
 pub fn pool_with(max_size: u32, breaker: Option<Breaker>) -> (Pool<Scripted>, Arc<Script>) {
     backend::adopt::<Scripted>();
+    traced::traced();
     let script = Arc::new(Script::default());
     let pool = Pool::builder()
         .max_size(max_size)
