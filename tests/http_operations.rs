@@ -39,6 +39,7 @@ fn run(
 ) -> Vec<Outcome<HttpResponse>> {
     let outcomes = http.execute_batch(conn, &all.iter().collect::<Vec<_>>(), deadline);
     assert_eq!(outcomes.len(), all.len(), "one outcome each");
+    testbed::keep("outcomes", format!("{outcomes:?}"));
     outcomes
 }
 

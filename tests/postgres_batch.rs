@@ -50,6 +50,7 @@ impl Bed {
             .manager
             .execute_batch(&mut self.conn, &operations, Deadline::NEVER);
         assert_eq!(outcomes.len(), operations.len());
+        testbed::keep("outcomes", format!("{outcomes:?}"));
         outcomes
     }
 

@@ -54,6 +54,7 @@ fn run_by(
 ) -> Vec<Outcome<Reply>> {
     let outcomes = redis.execute_batch(conn, &all.iter().collect::<Vec<_>>(), deadline);
     assert_eq!(outcomes.len(), all.len(), "one outcome each");
+    testbed::keep("outcomes", format!("{outcomes:?}"));
     outcomes
 }
 

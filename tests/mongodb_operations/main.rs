@@ -43,6 +43,7 @@ fn run_batch(
         .manager()
         .execute_batch(&mut lease, &operations, deadline);
     assert_eq!(outcomes.len(), operations.len(), "one each");
+    testbed::keep("outcomes", format!("{outcomes:?}"));
     outcomes
 }
 

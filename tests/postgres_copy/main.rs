@@ -76,6 +76,7 @@ impl<'a> Bed<'a> {
             .manager
             .execute_batch(&mut self.conn, &operations, deadline);
         assert_eq!(outcomes.len(), operations.len());
+        testbed::keep("outcomes", format!("{outcomes:?}"));
         (outcomes, statements(&self.conn) - before)
     }
 
