@@ -23,8 +23,9 @@ use crate::resources;
 impl<B: Backend> Batch<B> {
     /// Puts an operation into the queue.
     ///
-    /// When the queue is full it waits, as [`BatchBuilder::when_full`] says, but not beyond
-    /// the operation's own deadline, and not on the batch's own workers, where callbacks run.
+    /// When the queue is full it waits, as
+    /// [`BatchBuilder::when_full`](super::BatchBuilder::when_full) says, but not beyond the
+    /// operation's own deadline, and not on the batch's own workers, where callbacks run.
     ///
     /// # Errors
     /// The operation again, with the reason: it is invalid
