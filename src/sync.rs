@@ -1,6 +1,6 @@
-//! The atomics, locks and parking of what threads share without a lock (the pool's exchange,
-//! the batch's gate and bell, the slots' meters): the real ones, or those of the model checker, so that the
-//! very same code is checked.
+//! The atomics, locks and parking of what threads share without a lock (the pool's exchange, the
+//! batch's gate and bell, the slots' meters, the circuit breaker's state): the real ones, or those
+//! of the model checker, so that the very same code is checked.
 
 #[cfg(not(millpond_loom))]
 mod real {
