@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::ProtocolVersion::{RESP2, RESP3};
 use redis::cluster::{ClusterClient, ClusterConnection};
-use redis::{RedisError, RedisResult};
+use redis::{Connection, RedisError, RedisResult, cmd};
 
 use crate::backend::redis::config::RedisConfig;
 use crate::backend::redis::errors;
@@ -47,14 +47,25 @@ impl Driver {
         self.opened.is_some()
     }
 
-    /// The connection; opened within this time and the connect timeout where it is not.
-    pub(super) fn get(&mut self, limit: Option<Duration>) -> RedisResult<&mut ClusterConnection> {
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Whether somebody answers on this connection, which is another one, within this time.
+    pub(super) fn ping(&self, other: &mut Connection, limit: Duration) -> RedisResult<()> {
+        let limit = Some(limit.max(Duration::from_millis(1)));
+        other.set_read_timeout(limit)?;
+        other.set_write_timeout(limit)?;
+        cmd("PING").exec(other)?;
+        other.set_read_timeout(self.read_timeout)?;
+        other.set_write_timeout(self.write_timeout)
+    }
+
+    /// The connection; opened within this time where it is not.
+    pub(super) fn get(&mut self, limit: Duration) -> RedisResult<&mut ClusterConnection> {
         let opened = match self.opened.take() {
             Some(opened) => opened,
-            None => {
-                let limit = limit.unwrap_or(Duration::MAX);
-                self.open(limit.min(self.connect_timeout))?
-            }
+            None => self.open(limit)?,
         };
         Ok(self.opened.insert(opened))
     }

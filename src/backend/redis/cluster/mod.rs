@@ -73,12 +73,24 @@ impl Cluster {
         &mut self,
         limit: Option<Duration>,
     ) -> RedisResult<&mut ClusterConnection> {
-        if !self.driver.is_opened() {
-            for node in &mut self.nodes {
-                cmd("PING").exec(&mut node.connection)?;
+        let limit = limit.unwrap_or(Duration::MAX);
+        let limit = limit.min(self.driver.connect_timeout());
+        if self.driver.is_opened() {
+            return self.driver.get(limit);
+        }
+        let end = moment_in(limit);
+        let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let share = limit / 4 / nodes.max(1);
+        let mut index = 0;
+        while let Some(node) = self.nodes.get_mut(index) {
+            match self.driver.ping(&mut node.connection, share) {
+                Ok(()) => index += 1,
+                // Not lost, as far as one can know; but its answer is still due.
+                Err(error) if error.is_timeout() => drop(self.nodes.swap_remove(index)),
+                Err(error) => return Err(error),
             }
         }
-        self.driver.get(limit)
+        self.driver.get(remaining(end)?)
     }
 
     /// A node to ask what any of them knows.
