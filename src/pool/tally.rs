@@ -26,6 +26,8 @@ use crate::threads::{Stripe, Stripes};
 const FRESH: Ticks = 32_000;
 /// Nobody asks more often than this.
 const SHORTEST: Ticks = 32;
+/// Longer intervals count as this, so that who hurries after a pause is soon taken for it.
+const LONGEST: Ticks = 8 * FRESH;
 
 /// The callers of a pool, and what each stripe's threads know of them.
 pub(crate) struct Tally(Stripes<Part>);
@@ -107,7 +109,7 @@ impl Tally {
         };
         let all = part.own.load(Relaxed).wrapping_add(others);
         // A lease may have been seen to end and not to begin.
-        all.cast_signed().max(0) as u32
+        all.cast_signed().max(0).cast_unsigned() as u32
     }
 
     /// Renews a stripe's view at this moment on the exact clock.
@@ -120,6 +122,8 @@ impl Tally {
         part.others.store(others, Relaxed);
         let passed = now.saturating_sub(part.looked_at.load(Relaxed));
         part.looked_at.store(now, Relaxed);
+        // However long the pause was.
+        let passed = passed.min(LONGEST);
         let granted = part.granted.load(Relaxed);
         let asked = granted.saturating_sub(part.left.load(Relaxed)) + 1;
         // An average, since one caller may ask several questions in a row.
