@@ -21,6 +21,8 @@ use super::table::{Goal, Row, Table, Unit};
 const CONNECTIONS: u32 = 8;
 /// Leases between two looks at the clock.
 const STRIDE: u64 = 256;
+/// What part of a turn is over before leases count.
+const LEAD_IN: u32 = 10;
 /// How often a turn is taken in which threads are to run side by side.
 const TRIES: usize = 20;
 /// The part of a turn in which each of them is to run.
@@ -105,7 +107,7 @@ pub(super) fn nanos_side_by_side(lender: &impl Lender, threads: usize, span: Dur
 struct TurnTaken {
     /// Wall time per lease of one thread.
     nanos: f64,
-    /// The part of the time since the first of them began in which that thread ran which ran
+    /// The part of the time since the first of them began in which that thread ran that ran
     /// least.
     share: f64,
 }
@@ -117,6 +119,11 @@ fn turn(lender: &impl Lender, threads: usize, span: Duration) -> TurnTaken {
         barrier.wait();
         let begun = *begun.get_or_init(Instant::now);
         let ran = time_on_a_core();
+        // What a thread has to do once is not what a lease costs.
+        lender.lend(&mut Count {
+            until: begun + span / LEAD_IN,
+            leases: 0,
+        });
         let start = Instant::now();
         let mut count = Count {
             until: start + span,
@@ -124,7 +131,7 @@ fn turn(lender: &impl Lender, threads: usize, span: Duration) -> TurnTaken {
         };
         lender.lend(&mut count);
         let time = start.elapsed();
-        let ran = time_on_a_core() - ran;
+        let ran = time_on_a_core().saturating_sub(ran);
         let share = ran.as_secs_f64() / begun.elapsed().as_secs_f64();
         (time, count.leases, share)
     };
