@@ -8,6 +8,7 @@ use mongodb::options::TlsOptions;
 use parking_lot::Mutex;
 
 use super::config::MongoDbConfig;
+use super::scout::Scout;
 use super::sockets::Counters;
 use super::topology::Topology;
 use super::{driver, errors, runtime};
@@ -22,7 +23,23 @@ pub(super) struct DriverClient {
     /// network traffic: a second client would double the monitoring sockets.
     made: Mutex<Option<Made>>,
     /// Of the client; an old one closes its servers when it ends.
-    topology: Mutex<Arc<Topology>>,
+    known: Mutex<Arc<Known>>,
+}
+
+/// What is known of the servers of a client.
+pub(super) struct Known {
+    /// By its monitors.
+    pub(super) topology: Topology,
+    pub(super) scout: Scout,
+}
+
+impl Known {
+    fn nothing() -> Arc<Self> {
+        Arc::new(Self {
+            topology: Topology::new(),
+            scout: Scout::default(),
+        })
+    }
 }
 
 struct Made {
@@ -37,7 +54,7 @@ impl DriverClient {
         Ok(Self {
             tls: driver::tls(config, certificates)?,
             made: Mutex::new(None),
-            topology: Mutex::new(Arc::new(Topology::new())),
+            known: Mutex::new(Known::nothing()),
         })
     }
 
@@ -45,9 +62,9 @@ impl DriverClient {
         self.tls.is_some()
     }
 
-    /// What its monitors know.
-    pub(super) fn topology(&self) -> Arc<Topology> {
-        Arc::clone(&self.topology.lock())
+    /// What is known of its servers.
+    pub(super) fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.lock())
     }
 
     /// Lets the watch learn of TLS files that have changed.
@@ -85,9 +102,10 @@ impl DriverClient {
         let counters = Arc::clone(counters);
         options.cmap_event_handler =
             Some(EventHandler::callback(move |event| counters.note(event)));
-        let topology = Arc::new(Topology::new());
-        let noted = Arc::clone(&topology);
-        options.sdam_event_handler = Some(EventHandler::callback(move |event| noted.note(event)));
+        let known = Known::nothing();
+        let noted = Arc::clone(&known);
+        let note = move |event| noted.topology.note(event);
+        options.sdam_event_handler = Some(EventHandler::callback(note));
         let _runtime = runtime::enter()?;
         let client = match (Client::with_options(options), &*slot) {
             (Ok(client), _) => client,
@@ -102,7 +120,7 @@ impl DriverClient {
                 return Err(Error::new(kind, phase, message).with_driver_error(error));
             }
         };
-        *self.topology.lock() = topology;
+        *self.known.lock() = known;
         let old = slot.replace(Made {
             password,
             tls,

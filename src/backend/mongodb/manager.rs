@@ -16,7 +16,7 @@ use super::connection::MongoDbConnection;
 use super::operation::MongoOperation;
 use super::reply::MongoReply;
 use super::sockets::{Counters, SocketMeter, Sockets};
-use super::topology::Doom;
+use super::topology::{Doom, Topology};
 use super::{batch, driver, errors, execute, runtime, service};
 use crate::backend::{self, Backend, Encryption, Service};
 use crate::deadline::Deadline;
@@ -149,7 +149,18 @@ impl Shared {
         limit: Duration,
         question: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        let topology = self.client.topology();
+        let known = self.client.known();
+        let ask = |limit| self.ask_at_once(&known.topology, phase, limit, question);
+        known.scout.ask(self.counters.clears(), limit, ask)
+    }
+
+    fn ask_at_once<T>(
+        &self,
+        topology: &Topology,
+        phase: Phase,
+        limit: Duration,
+        question: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, Error> {
         let attempt = topology.attempt();
         let answer = runtime::block_on(limit, async {
             tokio::select! {
@@ -223,7 +234,8 @@ impl Shared {
         } else {
             "check_timeout (MONGODB_CHECK_TIMEOUT)"
         };
-        let topology = self.client.topology();
+        let known = self.client.known();
+        let topology = &known.topology;
         if let Some(error) = topology.last_failure() {
             return self.refused(phase, error);
         }
@@ -257,7 +269,7 @@ impl Shared {
         if self.config.allow_plaintext || self.client.is_encrypted() {
             return Ok(());
         }
-        let addresses = self.client.topology().addresses();
+        let addresses = self.client.known().topology.addresses();
         match addresses.iter().find(|address| !driver::is_local(address)) {
             None => Ok(()),
             Some(address) => Err(self.error(

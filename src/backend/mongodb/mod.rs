@@ -70,6 +70,7 @@ mod manager;
 mod operation;
 mod reply;
 mod runtime;
+mod scout;
 mod service;
 mod sockets;
 mod topology;
