@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millpond::{Batch, ErrorKind, Operation, Outcome};
+use testbed::Pace;
 
 use super::{Reply, Subject, alone, on_each_server, pool_on, threads, until, wait};
 
@@ -19,18 +20,18 @@ on_each_server! {
     what_has_time_is_done_when_the_server_goes_on
 }
 
-/// When operations were submitted to a frozen server, how long their outcomes took, and
-/// what they are.
-type Log<R> = Arc<Mutex<Vec<(bool, Duration, Outcome<R>)>>>;
+/// Of each operation, whether it was submitted to a frozen server, when, and when it had which
+/// outcome.
+type Log<R> = Arc<Mutex<Vec<(bool, Instant, Instant, Outcome<R>)>>>;
 
 fn submit_limited<S: Subject>(batch: &Batch<S::Backend>, frozen: bool, log: &Log<Reply<S>>) {
     let log = Arc::clone(log);
     let start = Instant::now();
     let ticket = batch.submit(S::good().deadline(LIMIT)).expect("room");
     ticket.on_outcome(move |outcome| {
-        let took = start.elapsed();
+        let end = Instant::now();
         let mut log = log.lock().expect("no poison");
-        log.push((frozen, took, outcome));
+        log.push((frozen, start, end, outcome));
     });
 }
 
@@ -41,7 +42,7 @@ fn freeze_under_load<S: Subject>(
     batch: &Batch<S::Backend>,
     mut accompany: impl FnMut(),
 ) {
-    let log = Log::<Reply<S>>::default();
+    let (log, pace) = (Log::<Reply<S>>::default(), Pace::start());
     for _ in 0..200 {
         submit_limited::<S>(batch, false, &log);
     }
@@ -60,16 +61,17 @@ fn freeze_under_load<S: Subject>(
         log.lock().expect("no poison").len() == submitted
     });
     let log = log.lock().expect("no poison");
-    let slowest = log.iter().map(|(_, took, _)| *took).max();
+    let slowest = log.iter().map(|(_, start, end, _)| *end - *start).max();
     println!("{submitted} operations, the slowest took {slowest:?}");
-    for (frozen, took, outcome) in log.iter() {
-        assert!(*took < LIMIT + SLACK, "took {took:?}");
+    for (frozen, start, end, outcome) in log.iter() {
+        let took = pace.between(*start, *end);
+        assert!(took < LIMIT + SLACK, "took {took:?}");
         let Some(error) = outcome.error() else {
             assert!(!frozen, "nobody can have done it");
             continue;
         };
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
-        assert!(*took >= LIMIT, "given up after {took:?}");
+        assert!(*end - *start >= LIMIT, "given up after {:?}", *end - *start);
     }
 }
 
