@@ -55,7 +55,7 @@ pub(super) struct ReadRules {
 pub(super) struct Known {
     /// What it said last; `None` while it says nothing.
     pub(super) service: Option<Service>,
-    /// It has said something, or did not answer.
+    /// It has said something, or did not answer, or was too busy to be asked.
     was_asked: bool,
     was_replica: bool,
     /// When it was seen to have become a primary after it had been a replica.
@@ -222,7 +222,7 @@ impl<B: Backend> Inner<B> {
                     match answer {
                         Answer::Said(service) => fleet.learn(&endpoint, Some(service)),
                         Answer::Silent => fleet.learn(&endpoint, None),
-                        Answer::Busy => {}
+                        Answer::Busy => fleet.was_busy(&endpoint),
                     }
                 }
             }));
@@ -257,6 +257,19 @@ impl<B: Backend> Inner<B> {
         }
         if let Some(rivals) = rivals {
             self.warn_of(&rivals);
+        }
+    }
+
+    /// An endpoint was too busy to be asked: what is known of it stays, but nobody waits for its
+    /// first answer any more.
+    fn was_busy(&self, endpoint: &Endpoint<B>) {
+        let mut control = self.control.lock();
+        let Some(place) = control.find(&endpoint.name) else {
+            return;
+        };
+        let known = &mut control.members[place].known;
+        if !std::mem::replace(&mut known.was_asked, true) {
+            self.publish(control);
         }
     }
 

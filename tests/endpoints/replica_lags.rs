@@ -87,3 +87,29 @@ fn a_first_read_does_not_wait_for_one_that_is_silent() {
     });
     primary.thaw();
 }
+
+/// Of whose connections all are leased, so that it cannot be asked.
+#[test]
+fn one_that_is_too_busy_to_be_asked_holds_up_the_first_reads_only() {
+    let _alone = alone();
+    let (primary, replica) = primary_and_laggard();
+    let fleet = fleet_of([&replica, &primary]);
+    let pools = fleet.pools();
+    let held = [(); 2].map(|()| pools[1].get().expect("connects"));
+    let read = || {
+        let begun = Instant::now();
+        drop(fleet.read().get().expect("reads go on"));
+        begun.elapsed()
+    };
+    println!("{:?}", read());
+    for _ in 0..5 {
+        let took = read();
+        assert!(took < Duration::from_millis(300), "{took:?}");
+    }
+    drop(held);
+    let is_replica = Sql::new("SELECT pg_is_in_recovery()");
+    until("reads go to the primary", || {
+        let answer = fleet.read().execute(&is_replica).expect("works");
+        answer.rows()[0].text(0) == Some("f")
+    });
+}
