@@ -231,13 +231,18 @@ fn on_a_connection_that_was_ended_while_idle_nothing_is_in_doubt() {
         };
         let ways: [&dyn Fn(); 2] = [&terminate, &|| proxy.cut()];
         for end in ways {
-            for group in [false, true] {
+            // One operation, the first group, and one whose statement is merged already.
+            for (group, is_merged) in [(false, false), (true, false), (true, true)] {
                 let mut conn = manager.connect().expect("connects");
                 let sql = Sql::new("INSERT INTO t VALUES ($1)").bind(1);
                 let deadline = Deadline::within(Duration::from_secs(20));
                 // So that it is prepared.
                 let first = manager.execute(&mut conn, &sql, deadline);
                 first.expect("works");
+                if is_merged {
+                    let outcomes = manager.execute_batch(&mut conn, &[&sql, &sql], deadline);
+                    assert!(outcomes.iter().all(Outcome::is_done), "{outcomes:?}");
+                }
                 let before = rows(&server);
                 end();
                 std::thread::sleep(Duration::from_millis(50));

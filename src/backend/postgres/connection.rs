@@ -202,6 +202,13 @@ impl PostgresConnection {
         self.touched = false;
     }
 
+    /// A statement of an operation begins: whether its error leaves anything open goes by what is
+    /// sent from here on. Not for what a program runs by itself: it may come back from
+    /// [`within_deadline`](Self::within_deadline) with the error of an earlier statement.
+    pub(super) fn begin(&self) {
+        self.fuse.begin();
+    }
+
     /// Runs statements as text, in one round trip and one transaction.
     pub(super) fn simple(
         &mut self,
@@ -210,7 +217,7 @@ impl PostgresConnection {
     ) -> Result<Vec<SimpleQueryMessage>, Error> {
         self.statements += 1;
         self.dirty |= dirty;
-        self.fuse.begin();
+        self.begin();
         let messages = self.client.simple_query(sql);
         self.noted(messages)
     }

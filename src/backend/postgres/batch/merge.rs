@@ -207,6 +207,7 @@ impl Merge {
         let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
         params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
         params.push(&count);
+        conn.begin();
         conn.query_one(self.sql.as_str(), &params).map(drop)
     }
 }
