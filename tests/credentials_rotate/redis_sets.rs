@@ -1,6 +1,6 @@
 //! Redis under Sentinels and in a Cluster, with TLS.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::redis::RedisResult;
 use millpond::backend::redis::RedisConnection;
@@ -215,5 +215,25 @@ fn of_a_cluster_whose_connections_live_on() {
     let start = Instant::now();
     while let Err(error) = ask(&pool) {
         assert!(start.elapsed() < SOON, "{error}");
+    }
+}
+
+/// A program may keep its lease, so that the pool makes no new connection.
+#[test]
+fn of_a_cluster_of_which_a_lease_is_held() {
+    let ca = Ca::new();
+    let (cluster, _file, config) = cluster(&ca);
+    let pool = pool(config, &ca);
+    let mut lease = pool.get().expect("a lease");
+    let mut other = pool.get().expect("a lease");
+    set_all(&cluster, secret!("hunter2"));
+    ask_on(&mut lease).expect_err("refused");
+    set_all(&cluster, secret!("hunter1"));
+    for lease in [&mut lease, &mut other] {
+        let start = Instant::now();
+        while let Err(error) = ask_on(lease) {
+            assert!(start.elapsed() < 3 * SOON, "{error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }

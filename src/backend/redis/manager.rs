@@ -40,9 +40,8 @@ pub struct Redis {
     cluster: Mutex<Option<Made>>,
     /// Of a Cluster: which node has which slot.
     pub(super) map: cluster::Shared,
-    /// Of a Cluster: the login of a lease at a further node was refused, and no connection was
-    /// made since then.
-    pub(super) refused: Arc<AtomicBool>,
+    /// Of a Cluster: whether the login of a lease at a further node was refused just now.
+    pub(super) refused: cluster::Refused,
     certificates: Arc<Watch>,
     endpoint: String,
     /// Whether a server was reached with TLS, so that silence need not be explained.
@@ -82,7 +81,7 @@ impl Redis {
             tls: parameters,
             cluster: Mutex::new(None),
             map: cluster::Shared::default(),
-            refused: Arc::default(),
+            refused: cluster::Refused::default(),
             certificates: watch,
             config,
             encrypted: AtomicBool::new(false),

@@ -1,14 +1,13 @@
 //! The driver's own Cluster connection, for what only it can do. Its retries are off, as
 //! they would send a write again that may have been done.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::ProtocolVersion::{RESP2, RESP3};
 use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::{Connection, RedisError, RedisResult, cmd};
 
+use super::refused::Refused;
 use crate::backend::redis::config::RedisConfig;
 use crate::backend::redis::errors;
 use crate::backend::redis::wire::timed_out;
@@ -19,19 +18,14 @@ use crate::security::Secret;
 pub(in crate::backend::redis) struct Driver {
     client: ClusterClient,
     opened: Option<ClusterConnection>,
-    /// See [`Redis::refused`](crate::backend::redis::manager::Redis).
-    refused: Arc<AtomicBool>,
+    refused: Refused,
     connect_timeout: Duration,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
 
 impl Driver {
-    pub(super) fn new(
-        client: ClusterClient,
-        refused: Arc<AtomicBool>,
-        config: &RedisConfig,
-    ) -> Self {
+    pub(super) fn new(client: ClusterClient, refused: Refused, config: &RedisConfig) -> Self {
         Self {
             client,
             opened: None,
@@ -71,7 +65,7 @@ impl Driver {
     }
 
     fn open(&self, limit: Duration) -> RedisResult<ClusterConnection> {
-        if self.refused.load(Relaxed) {
+        if self.refused.is_fresh() {
             let kind = redis::ErrorKind::AuthenticationFailed;
             return Err((
                 kind,
@@ -96,7 +90,7 @@ impl Driver {
         let opened = receiver.recv_timeout(limit);
         let opened = opened.unwrap_or_else(|_| Err(timed_out()));
         if opened.as_ref().is_err_and(is_refusal) {
-            self.refused.store(true, Relaxed);
+            self.refused.note();
         }
         opened
     }

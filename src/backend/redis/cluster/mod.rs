@@ -8,8 +8,9 @@
 //! Invariants:
 //! - A node's connection that failed is closed at once. Where it failed under commands the
 //!   lease is broken then, so that the pool looks at its other connections too.
-//! - A lease whose login at a further node is refused is broken, and no other tries one until a
-//!   new connection was made: a wrong password is not tried once for each command.
+//! - A lease whose login at a further node is refused is broken, and none tries another until a
+//!   new connection was made or some seconds are over: a wrong password is not tried once for
+//!   each command.
 //! - The map is only a guess that saves a redirection: a server that has not the slot says so
 //!   and does nothing.
 //! - Only [`driver`] and this folder know that there are several nodes.
@@ -17,6 +18,7 @@
 mod driver;
 mod keys;
 mod map;
+mod refused;
 mod run;
 mod several;
 
@@ -39,6 +41,7 @@ use map::Map;
 
 pub(super) use driver::client;
 pub(super) use map::Shared;
+pub(super) use refused::Refused;
 
 /// What a lease of a Cluster has open.
 pub(super) struct Cluster {
@@ -105,8 +108,8 @@ impl Redis {
     pub(super) fn connect_cluster(&self, client: ClusterClient) -> Result<RedisConnection, Error> {
         let deadline = moment_in(self.config.connect_timeout);
         let node = self.first_node(deadline)?;
-        self.refused.store(false, Ordering::Relaxed);
-        let driver = Driver::new(client, Arc::clone(&self.refused), &self.config);
+        self.refused.forget();
+        let driver = Driver::new(client, self.refused.clone(), &self.config);
         let inner = Inner::Cluster(Box::new(Cluster {
             nodes: vec![node],
             driver,
@@ -226,14 +229,14 @@ impl Redis {
         let limit = limit
             .unwrap_or(Duration::MAX)
             .min(self.config.connect_timeout);
-        if self.refused.load(Ordering::Relaxed) {
+        if self.refused.is_fresh() {
             let message = "a login was refused just now, and is not tried again here";
             let error = Error::new(ErrorKind::Authentication, Phase::Connect, message);
             return Err(error.with_endpoint(address.to_string()));
         }
         let connection = self.dial(address, moment_in(limit)).inspect_err(|error| {
             if error.kind() == ErrorKind::Authentication {
-                self.refused.store(true, Ordering::Relaxed);
+                self.refused.note();
             }
         })?;
         cluster.nodes.push(Node {
