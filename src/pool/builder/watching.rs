@@ -85,11 +85,11 @@ impl<M: ManageConnection> Builder<M> {
     ///
     /// When an operation fails as [`Overloaded`](crate::ErrorKind::Overloaded), the pool goes on
     /// with seven tenths of the connections in use; when a connect does, with those that are open.
-    /// Not so where the server would say it to any number of them, as Redis does while it reads its
-    /// data from disk: the tables of codes say `at any load` there.
     /// The others are closed, and callers wait in line as if `max_size` were so low. While the
     /// server refuses nothing, there is one more from time to time, until there may be `max_size`
-    /// again. [`State::limit`](crate::State::limit) and the pool's health tell of it.
+    /// again. [`State::limit`](crate::State::limit) and the pool's health tell of it. Not so where
+    /// the server would say it to any number of connections, as Redis does while it reads its data
+    /// from disk: the tables of codes say `at any load` there.
     ///
     /// Threads that take two connections at once are given room for them by
     /// [`deadlock_detection`](Self::deadlock_detection), which is on unless it is switched off.
