@@ -14,15 +14,15 @@
 //!    with by the server ([`put_out`](Fuse::put_out) waits for that), so that it cannot
 //!    hit the next statement.
 //!
-//! Before the first bytes after a [`LULL`] the socket lets the runtime look whether the server has
-//! hung up meanwhile. The driver reads before it writes, so it learns of that before anything is
-//! sent, and what was not sent ([`has_sent`](Fuse::has_sent)) is certainly not applied.
+//! The driver reads before it writes, and its runtime looks at the socket before that: so where the
+//! server has hung up while the connection was idle, nothing is sent, and what was not sent
+//! ([`has_sent`](Fuse::has_sent)) is certainly not applied.
 //!
 //! The driver gives no hold of a Unix socket (see `connector`). There the keeper has the
-//! request made, and the second step is missing, as is the look.
+//! request made, the second step is missing, and all counts as sent.
 
 use std::future::Future as _;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
@@ -40,10 +40,6 @@ use crate::keeper::{self, Membership, Tended, crew};
 
 /// How long a server that was asked to cancel has for its answer.
 const GRACE: Duration = Duration::from_millis(60);
-
-/// After so long without traffic the server may have hung up unnoticed. Shorter than that is no
-/// time in which a connection lies idle: looking costs a microsecond or two.
-const LULL: Duration = Duration::from_micros(100);
 
 /// What happens at a moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -270,8 +266,6 @@ pub(super) struct Fused {
     /// Wakes the driver at the fuse's moment. Made when first needed: it belongs to the
     /// runtime that polls it.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// When the server was heard last, if nothing was sent since then.
-    heard: Option<Instant>,
 }
 
 impl Fused {
@@ -280,7 +274,6 @@ impl Fused {
             socket,
             fuse,
             alarm: None,
-            heard: None,
         }
     }
 
@@ -317,12 +310,7 @@ impl AsyncRead for Fused {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let done = self.poll(context, |socket, context| socket.poll_read(context, buffer));
-        if buffer.filled().len() > before {
-            self.heard = Some(Instant::now());
-        }
-        done
+        self.poll(context, |socket, context| socket.poll_read(context, buffer))
     }
 }
 
@@ -332,11 +320,6 @@ impl AsyncWrite for Fused {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.heard.take().is_some_and(|at| at.elapsed() >= LULL) {
-            // The runtime looks at its sockets, and then this is polled again, or nothing is.
-            let _ = pin!(tokio::task::yield_now()).poll(context);
-            return Poll::Pending;
-        }
         let done = self.poll(context, |socket, context| socket.poll_write(context, bytes));
         if matches!(done, Poll::Ready(Ok(count)) if count > 0) {
             self.fuse.sent.store(true, Relaxed);
