@@ -224,7 +224,8 @@ impl<B: Backend> Inner<B> {
                 self.await_endpoint(&roster, ask)?;
                 continue;
             }
-            let (mut refused, mut kept_back) = (None, false);
+            // By a circuit breaker, and by a pool.
+            let (mut barred, mut refused, mut kept_back) = (None, None, false);
             for endpoint in &order {
                 match ask.leave(endpoint) {
                     Ok(pass) => {
@@ -237,7 +238,7 @@ impl<B: Backend> Inner<B> {
                             });
                         }
                     }
-                    Err(error) => refused = Some(error),
+                    Err(error) => barred = Some(error),
                 }
             }
             // Only where there is something to wait for, if there is such a place.
@@ -255,7 +256,7 @@ impl<B: Backend> Inner<B> {
                     Ok(pass) => pass,
                     Err(error) => {
                         kept_back |= error.kind() != ErrorKind::Closed;
-                        refused = Some(error);
+                        barred = Some(error);
                         continue;
                     }
                 };
@@ -287,7 +288,7 @@ impl<B: Backend> Inner<B> {
                 }
             }
             // Nobody lets us wait: not to be mended by waiting, unless the fleet has changed.
-            if let Some(why) = refused
+            if let Some(why) = refused.or(barred)
                 && !waited
                 && Arc::ptr_eq(&roster, &self.roster.load())
             {
