@@ -7,7 +7,7 @@ use redis::ProtocolVersion::{RESP2, RESP3};
 use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::{Connection, RedisError, RedisResult, cmd};
 
-use super::refused::Refused;
+use super::refused::{NOT_TRIED, Refused};
 use crate::backend::redis::config::RedisConfig;
 use crate::backend::redis::errors;
 use crate::backend::redis::wire::timed_out;
@@ -66,12 +66,7 @@ impl Driver {
 
     fn open(&self, limit: Duration) -> RedisResult<ClusterConnection> {
         if self.refused.is_fresh() {
-            let kind = redis::ErrorKind::AuthenticationFailed;
-            return Err((
-                kind,
-                "a login was refused just now, and is not tried again here",
-            )
-                .into());
+            return Err((redis::ErrorKind::AuthenticationFailed, NOT_TRIED).into());
         }
         // The driver gives each node a time of its own, one after the other. The
         // whole is bounded by leaving it to a thread that ends with it.

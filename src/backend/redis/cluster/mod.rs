@@ -41,6 +41,7 @@ use map::Map;
 
 pub(super) use driver::client;
 pub(super) use map::Shared;
+use refused::NOT_TRIED;
 pub(super) use refused::Refused;
 
 /// What a lease of a Cluster has open.
@@ -230,8 +231,7 @@ impl Redis {
             .unwrap_or(Duration::MAX)
             .min(self.config.connect_timeout);
         if self.refused.is_fresh() {
-            let message = "a login was refused just now, and is not tried again here";
-            let error = Error::new(ErrorKind::Authentication, Phase::Connect, message);
+            let error = Error::new(ErrorKind::Authentication, Phase::Connect, NOT_TRIED);
             return Err(error.with_endpoint(address.to_string()));
         }
         let connection = self.dial(address, moment_in(limit)).inspect_err(|error| {

@@ -10,6 +10,9 @@ use crate::clock::{Clock, NEVER, Ticks, after};
 /// that keeps its leases may need none.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Who would try is told so.
+pub(super) const NOT_TRIED: &str = "a login was refused just now, and is not tried again here";
+
 /// What all leases of a manager know of it.
 #[derive(Clone)]
 pub(in crate::backend::redis) struct Refused(Arc<AtomicU64>);
