@@ -33,7 +33,9 @@
 //!   waits unseen in the driver's own queue, which has no timeout.
 //! - `connect`, `is_valid` and `check` end within their limits whatever the server
 //!   does: they poll the driver's asynchronous client on the calling thread
-//!   against a deadline (see `runtime`).
+//!   against a deadline (see `runtime`). While it is not known whether the servers answer, one
+//!   of them asks and the others share what it is told (see `scout`): the driver would log in
+//!   for each.
 //! - Two background threads serve all managers of the process; see `runtime`.
 //!
 //! # What a frozen server does to the driver's own calls
